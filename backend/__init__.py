@@ -1,0 +1,1 @@
+"""The Todo API: a small backend on FastAPI and SQLModel."""

@@ -1,0 +1,64 @@
+"""The tables. One todo is one row; the database itself keeps the rules."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, Table
+from sqlmodel import Field, SQLModel
+
+TITLE_LENGTH = 200
+MAX_ID = 2**63 - 1
+
+# A letter can fold to three characters, as "ΐ" does.
+FOLDED_TITLE_LENGTH = 3 * TITLE_LENGTH
+
+Status = Literal["active", "completed"]
+
+# SQLite numbers rows only in a column of its type INTEGER, which is 64 bits wide.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+# Both databases then compare by code point; SQLite does so by itself.
+CodePoints = String(FOLDED_TITLE_LENGTH).with_variant(
+    String(FOLDED_TITLE_LENGTH, collation="C"), "postgresql"
+)
+
+
+def now() -> datetime:
+    """Returns the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def fold(text: str) -> str:
+    """Returns the text as search and sorting see it: without upper and lower case."""
+    return text.casefold()
+
+
+class Todo(SQLModel, table=True):
+    """One todo.
+
+    The indexes are the orders of the list, each ending in `id` so that it is total.
+    AUTOINCREMENT keeps SQLite from giving a deleted todo's id to the next one.
+    """
+
+    __tablename__ = "todos"
+    __table_args__ = (
+        CheckConstraint(f"length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="todos_title_length"),
+        CheckConstraint("status IN ('active', 'completed')", name="todos_status"),
+        Index("todos_by_created_at", "created_at", "id"),
+        Index("todos_by_updated_at", "updated_at", "id"),
+        Index("todos_by_title", "title_folded", "id"),
+        Index("todos_by_status", "status", "id"),
+        Index("todos_by_status_and_created_at", "status", "created_at", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+    title: str = Field(sa_type=String(TITLE_LENGTH))
+    title_folded: str = Field(sa_type=CodePoints)
+    status: str = Field(sa_type=String(9))
+    created_at: datetime
+    updated_at: datetime
+    idempotency_key: str | None = Field(default=None, unique=True, sa_type=String(255))
+    idempotency_digest: str | None = Field(default=None, sa_type=String(64))
+
+
+todos: Table = Todo.__table__  # type: ignore[attr-defined]

@@ -1,0 +1,34 @@
+"""What a person or a supervisor asks first: who are you, do you live, can you serve?
+
+GET /              read_root
+GET /health        read_health
+GET /health/ready  read_readiness
+"""
+
+from fastapi import APIRouter
+
+from backend.database import DatabaseNotReady, is_ready
+from backend.openapi import problems
+from backend.schemas import Health, Message, Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/", responses=problems())
+async def read_root() -> Message:
+    """Says what this is and where its documentation stands."""
+    return Message(message="Todo API", docs="/docs", openapi="/openapi.json", todos="/api/todos")
+
+
+@router.get("/health", responses=problems())
+async def read_health() -> Health:
+    """Says that the process lives; never asks the database."""
+    return Health(status="healthy")
+
+
+@router.get("/health/ready", responses=problems(503))
+async def read_readiness() -> Readiness:
+    """Says whether the process can serve: 503 while the database does not answer in time."""
+    if not await is_ready():
+        raise DatabaseNotReady("The database does not answer")
+    return Readiness(status="ready")

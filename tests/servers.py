@@ -1,0 +1,86 @@
+"""Runs the real API as a process of its own, the way a person would."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT = 20.0  # seconds
+STOP_TIMEOUT = 15.0
+
+
+@dataclass
+class Server:
+    """A running API: where it is, its process, its database and what it has logged."""
+
+    base_url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    database_url: str
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def client(self, timeout: float = 15.0) -> httpx2.Client:
+        """Returns a client of this server, with its own connections."""
+        return httpx2.Client(base_url=self.base_url, timeout=timeout)
+
+
+def free_port() -> int:
+    """Returns a port of the loopback interface that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serve(
+    database_url: str,
+    log_path: Path,
+    *options: str,
+    wait_for: str = "/health/ready",
+    port: int | None = None,
+    **variables: str,
+) -> Iterator[Server]:
+    """Runs `uvicorn backend.main:app` until the block ends; `variables` are its settings."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "uvicorn", "backend.main:app", "--port", str(port), *options]
+    environment = {**os.environ, "DATABASE_URL": database_url, **variables}
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    server = Server(f"http://127.0.0.1:{port}", port, process, database_url, log_path)
+    try:
+        wait_until_up(server, wait_for)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_until_up(server: Server, path: str) -> None:
+    """Waits for a 200 at the path. Raises `RuntimeError` with the log when there is none."""
+    give_up = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < give_up and server.process.poll() is None:
+        try:
+            if httpx2.get(server.base_url + path).status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError(f"The server did not start:\n{server.log}")
