@@ -8,9 +8,9 @@ thread ever waits for a connection, no connection ever waits for a thread, and r
 cannot wait for each other in a circle, however many clients there are: the surplus
 waits in one fair queue for a thread.
 
-The commit rule: the driver stays in autocommit mode, so a reading session costs no
-round trip but its query. A writing session says BEGIN and COMMIT itself; what its
-`with session.begin():` leaves behind is committed, or the block has raised.
+The commit rule: connections are in autocommit mode, so a reading session costs no
+round trip but its query. A writing session leaves that mode for its transaction: when
+its `with session.begin():` ends, COMMIT has returned, or the block has raised.
 
 The deadline rule: a connection is lent until the deadline of its request. Whoever
 overstays is cut off, which no server setting can do to a database that hangs.
@@ -43,10 +43,11 @@ ON_SQLITE = settings.database_url.get_backend_name() == "sqlite"
 
 # The last tenth of a request's time is for sending the answer.
 REQUEST_BUDGET = 0.9 * settings.request_timeout
-READINESS_BUDGET = min(2.0, REQUEST_BUDGET)
+READINESS_BUDGET = 3.0
 PREPARATION_BUDGET = 60.0
 PREPARATION_PAUSE = 1.0
 CUTTING_INTERVAL = 0.1
+SHORTEST_CONNECT_TIMEOUT = 2  # libpq takes a shorter one for this
 
 # Any constant will do, as long as all workers take the same.
 TABLES_LOCK = 7_060_451
@@ -62,11 +63,9 @@ class DatabaseNotReady(exc.SQLAlchemyError):
 engine = create_engine(
     settings.database_url,
     isolation_level="AUTOCOMMIT",
-    skip_autocommit_rollback=True,
     pool_size=settings.db_pool_size + 1,
     max_overflow=0,
     pool_use_lifo=True,
-    connect_args={} if ON_SQLITE else {"connect_timeout": settings.db_connect_timeout},
     echo=settings.sql_echo,
     hide_parameters=True,
 )
@@ -75,22 +74,16 @@ writing_engine = engine.execution_options()  # the same pool, with events of its
 
 @event.listens_for(writing_engine, "begin")
 def begin(connection: Connection) -> None:
-    """Starts a writing transaction."""
-    # A deferred transaction that reads and then writes would find SQLite locked.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if ON_SQLITE else "BEGIN")
+    """Takes the connection out of autocommit mode for one transaction."""
+    if ON_SQLITE:
+        # A deferred transaction that reads and then writes would find SQLite locked.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        driver_connection: Any = connection.connection.driver_connection
+        driver_connection.autocommit = False
 
 
-@event.listens_for(writing_engine, "commit")
-def commit(connection: Connection) -> None:
-    """Makes the transaction last; its success is what a 2xx means."""
-    connection.exec_driver_sql("COMMIT")
-
-
-@event.listens_for(writing_engine, "rollback")
-def rollback(connection: Connection) -> None:
-    """Takes the transaction back, which a lost connection has done already."""
-    if not connection.invalidated:
-        connection.exec_driver_sql("ROLLBACK")
+deadline: ContextVar[float] = ContextVar("deadline")
 
 
 class Loans:
@@ -129,34 +122,45 @@ def cut(dbapi_connection: Any) -> None:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-deadline: ContextVar[float] = ContextVar("deadline")
+def remaining_time() -> float:
+    """Returns the seconds left to the request. Raises `exc.TimeoutError` when there are none."""
+    remaining = deadline.get() - time.monotonic()
+    if remaining <= 0:
+        raise exc.TimeoutError("The request waited too long for its turn")
+    return remaining
+
+
 loans = Loans()
 
 
 @event.listens_for(engine, "do_connect")
 def connect(dialect: Dialect, record: Any, cargs: Any, cparams: Any) -> Any:
     """Returns a new driver connection, lent from its first query on."""
-    connection = dialect.connect(*cargs, **cparams)
+    if ON_SQLITE:
+        return dialect.connect(*cargs, **cparams)
+    seconds = min(settings.db_connect_timeout, int(remaining_time()))
+    if seconds < SHORTEST_CONNECT_TIMEOUT:
+        raise exc.TimeoutError("Too little of the request's time is left for connecting")
+    connection: Any = dialect.connect(*cargs, **cparams, connect_timeout=seconds)
     loans.lend(connection, deadline.get())
-    if not ON_SQLITE:
-        # What was cut off here must not go on for ever there.
-        connection.autocommit = True
-        milliseconds = round(1000 * settings.request_timeout)
-        connection.cursor().execute(f"SET statement_timeout = {milliseconds}")
+    # What is cut off here must not go on for ever there.
+    connection.autocommit = True
+    milliseconds = round(1000 * settings.request_timeout)
+    connection.cursor().execute(f"SET statement_timeout = {milliseconds}")
     return connection
 
 
 @event.listens_for(engine, "checkout")
 def check_out(dbapi_connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
     """Lends a connection for the rest of the request's time; a dead one is replaced."""
-    remaining = deadline.get() - time.monotonic()
-    if remaining <= 0:
-        raise exc.TimeoutError("The request waited too long for its turn")
+    milliseconds = round(1000 * remaining_time())
     loans.lend(dbapi_connection, deadline.get())
     if ON_SQLITE:
-        dbapi_connection.execute(f"PRAGMA busy_timeout = {round(1000 * remaining)}")
-    elif has_news(dbapi_connection):
+        dbapi_connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+    elif dbapi_connection.closed or has_news(dbapi_connection):
         raise exc.DisconnectionError("The server has closed the connection")
+    else:
+        dbapi_connection.autocommit = True
 
 
 @event.listens_for(engine, "checkin")
@@ -213,7 +217,7 @@ def ping() -> None:
 
 
 async def is_ready() -> bool:
-    """Returns whether the database answers within two seconds."""
+    """Returns whether the database answers within three seconds."""
     deadline.set(time.monotonic() + READINESS_BUDGET)
     try:
         await run_sync(ping, limiter=readiness_limiter)

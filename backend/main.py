@@ -34,8 +34,8 @@ api = FastAPI(
     redoc_url=None,
     max_body_size=settings.max_body_size,
 )
-api.include_router(health.router)
 api.include_router(todos.router)
+api.include_router(health.router)
 add_error_handlers(api)
 openapi.describe(api)
 

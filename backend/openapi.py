@@ -71,10 +71,14 @@ def describe(app: FastAPI) -> None:
                         content = response["content"].pop("application/json")
                         response["content"]["application/problem+json"] = content
                 for parameter in operation.get("parameters", ()):
-                    alternatives = parameter["schema"].pop("anyOf", ())
-                    for alternative in alternatives:
-                        if alternative != {"type": "null"}:
-                            parameter["schema"].update(alternative)
+                    drop_null(parameter["schema"])
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def drop_null(schema: dict[str, Any]) -> None:
+    """Takes null out of a parameter's schema: what may be left out is not therefore null."""
+    if "anyOf" in schema:
+        kinds = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
+        schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})

@@ -1,4 +1,4 @@
-"""The list's orders, and its pages: where one ends and how the next is found.
+"""The list: which todos, in which order, and in pages.
 
 A page goes on from the last todo of the one before, by its place in the order and not
 by its number, so a page costs the same at any depth, and creating or deleting todos
@@ -7,43 +7,73 @@ meanwhile neither repeats nor skips one.
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import ColumnElement, UnaryExpression, literal, tuple_
-from sqlmodel import col
+from sqlalchemy import ColumnElement, Select, bindparam, select, tuple_
 
 from backend.errors import invalid
-from backend.models import MAX_ID, BigId, Todo, fold
-from backend.schemas import TodoQuery
+from backend.models import MAX_ID, BigId, fold, todos
+from backend.representation import todo_json
+from backend.schemas import TodoFilter, TodoQuery
 
-KEYS: dict[str, Any] = {
-    "created_at": col(Todo.created_at),
-    "updated_at": col(Todo.updated_at),
-    "title": col(Todo.title_folded),
-    "status": col(Todo.status),
+SORT_KEYS = {
+    "created_at": todos.c.created_at,
+    "updated_at": todos.c.updated_at,
+    "title": todos.c.title_folded,
+    "status": todos.c.status,
+}
+
+CONDITIONS = {
+    "status_is": todos.c.status == bindparam("status_is"),
+    "title_like": todos.c.title_folded.like(bindparam("title_like"), escape="\\"),
 }
 
 
-def order(sort: str) -> Sequence[UnaryExpression[Any]]:
-    """Returns what to order by: a column, then `id` in the same direction."""
-    key = KEYS[sort.removeprefix("-")]
-    identity = col(Todo.id)
-    return (key.desc(), identity.desc()) if sort[0] == "-" else (key.asc(), identity.asc())
+def chosen_by(filters: TodoFilter) -> dict[str, str]:
+    """Returns the names of the `CONDITIONS` that the filters set, each with its value."""
+    chosen: dict[str, str] = {}
+    if filters.status is not None:
+        chosen["status_is"] = filters.status
+    if filters.q is not None:
+        text = fold(filters.q)
+        for special in "\\%_":
+            text = text.replace(special, "\\" + special)
+        chosen["title_like"] = f"%{text}%"
+    return chosen
 
 
-def after(cursor: str, sort: str) -> ColumnElement[bool]:
-    """Returns the condition for the todos that come after a cursor in an order.
+def conditions(names: Iterable[str]) -> list[ColumnElement[bool]]:
+    """Returns the `CONDITIONS` of these names; their values are parameters of the statement."""
+    return [CONDITIONS[name] for name in names]
 
-    Raises a 422 for a cursor that `next_link` did not make for this order.
+
+@cache
+def page(sort: str, *chosen: str, onward: bool) -> Select[str]:
+    """Returns the query for a page: the todos under the conditions, in the order of `sort`.
+
+    Its parameters are the conditions' values, `skip` and `limit`, and for a page that
+    goes `onward` from a cursor its `key` and `id`. It is built once for each form of the
+    question, which saves a fifth of the list's time (README, figures).
     """
-    key = KEYS[sort.removeprefix("-")]
-    place = tuple_(key, col(Todo.id))
-    value, todo_id = decode(cursor, sort)
-    end = tuple_(literal(value, key.type), literal(todo_id, BigId))
-    return place < end if sort[0] == "-" else place > end
+    key = SORT_KEYS[sort.removeprefix("-")]
+    query = (
+        select(todo_json())
+        .select_from(todos)
+        .where(*conditions(chosen))
+        .offset(bindparam("skip", type_=BigId))
+        .limit(bindparam("limit", type_=BigId))
+    )
+    place = tuple_(key, todos.c.id)
+    end = tuple_(bindparam("key", type_=key.type), bindparam("id", type_=BigId))
+    if sort[0] == "-":
+        query = query.order_by(key.desc(), todos.c.id.desc())
+        return query.where(place < end) if onward else query
+    query = query.order_by(key, todos.c.id)
+    return query.where(place > end) if onward else query
 
 
 def next_link(path: str, query: TodoQuery, last: str) -> str:
@@ -65,8 +95,8 @@ def encode(sort: str, todo: dict[str, Any]) -> str:
     return urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def decode(cursor: str, sort: str) -> tuple[str | datetime, int]:
-    """Returns the sort key and the id that a cursor holds. Raises a 422 for any other text."""
+def decode(cursor: str, sort: str) -> dict[str, Any]:
+    """Returns the `key` and the `id` that a cursor holds. Raises a 422 for any other text."""
     try:
         made_for, value, todo_id = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         sound = (
@@ -78,13 +108,13 @@ def decode(cursor: str, sort: str) -> tuple[str | datetime, int]:
         )
         if not sound:
             raise ValueError("This is a cursor of another order, or none")
-        value.encode()
+        value.encode()  # refuses lone surrogates
         if not sort.endswith("_at"):
-            return value, todo_id
+            return {"key": value, "id": todo_id}
         moment = datetime.fromisoformat(value)
         if moment.utcoffset() != timedelta(0):
             raise ValueError("This is no time in UTC")
-        return moment, todo_id
+        return {"key": moment, "id": todo_id}
     except (ValueError, TypeError, RecursionError) as error:
         message = "Input should be the cursor of a Link, with the sort it was made for"
         raise invalid(("query", "cursor"), message, "cursor_invalid") from error

@@ -3,12 +3,13 @@
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import ColumnElement, String
+from sqlalchemy import String
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 
-class todo_json(ColumnElement[str]):  # noqa: N801 - stands in statements like a SQL function
+class todo_json(FunctionElement[str]):  # noqa: N801 - stands in statements as a SQL function
     """The public JSON of a row of `todos`, as text, for a SELECT list or a RETURNING clause.
 
     Every answer with todos is made of it, so a todo reads the same, byte for byte,
@@ -16,8 +17,9 @@ class todo_json(ColumnElement[str]):  # noqa: N801 - stands in statements like a
     rows are not turned into objects and the objects back into JSON.
     """
 
-    inherit_cache = True
+    name = "todo_json"
     type = String()
+    inherit_cache = True  # without this, every statement with it is compiled anew
 
 
 @compiles(todo_json, "postgresql")

@@ -14,6 +14,9 @@ from backend.models import MAX_ID, TITLE_LENGTH, Status
 MAX_PAGE = 1000
 MAX_BULK = 1000
 
+# What `str.strip` takes away; `\s` is another set in the regular expressions of JSON Schema.
+SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 
 
@@ -45,8 +48,8 @@ def refuse_synonyms(value: Any) -> Any:
 
 Title = Annotated[
     str,
-    BeforeValidator(strip),
     Field(min_length=1, max_length=TITLE_LENGTH),
+    BeforeValidator(strip),
     AfterValidator(refuse_nul),
     # The lengths count after trimming, which only a pattern can say.
     WithJsonSchema(
@@ -54,15 +57,26 @@ Title = Annotated[
             "type": "string",
             "title": "Title",
             "description": f"1 to {TITLE_LENGTH} characters after trimming white space; no NUL",
-            "pattern": rf"^\s*[^\s\0]([^\0]{{0,{TITLE_LENGTH - 2}}}[^\s\0])?\s*$",
+            "pattern": (
+                rf"^[{SPACES}]*[^{SPACES}\x00]"
+                rf"([^\x00]{{0,{TITLE_LENGTH - 2}}}[^{SPACES}\x00])?[{SPACES}]*$"
+            ),
             "examples": ["Buy milk"],
         }
     ),
 ]
+SearchText = Annotated[
+    str,
+    Field(min_length=1, max_length=TITLE_LENGTH, json_schema_extra={"pattern": r"^[^\x00]+$"}),
+    AfterValidator(refuse_nul),
+]
 UrlInteger = Annotated[int, BeforeValidator(refuse_decoration)]
 UrlBoolean = Annotated[bool, BeforeValidator(refuse_synonyms)]
 TodoId = Annotated[
-    UrlInteger, Path(ge=1, le=MAX_ID, description="The number of the todo", examples=[1])
+    int,
+    Field(ge=1, le=MAX_ID),
+    BeforeValidator(refuse_decoration),
+    Path(description="The number of the todo", examples=[1]),
 ]
 
 
@@ -114,12 +128,8 @@ class TodoFilter(BaseModel):
     """Which todos are meant."""
 
     status: Status | None = Field(default=None, description="Only todos with this status")
-    q: Annotated[str, AfterValidator(refuse_nul)] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=TITLE_LENGTH,
-        json_schema_extra={"pattern": r"^[^\0]+$"},
-        description="Only todos whose title contains this text, in any case",
+    q: SearchText | None = Field(
+        default=None, description="Only todos whose title contains this text, in any case"
     )
 
 

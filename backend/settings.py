@@ -1,12 +1,24 @@
 """The settings: read once from the environment and `.env`, checked, and typed."""
 
 import os
+import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -14,12 +26,19 @@ from sqlalchemy.exc import ArgumentError
 # then stops, instead of starting the worker again for ever.
 STARTUP_FAILURE = 3
 
+ROOT = Path(__file__).parent.parent
+
+# An origin as browsers send it, and a name as the Host header carries it.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")
+HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+
 
 def parse_database_url(value: str) -> URL:
     """Returns the SQLAlchemy URL of a supported database, with its driver named.
 
-    `postgres://` and `postgresql://` mean psycopg2 here. Raises `ValueError` for
-    a malformed URL, another kind of database, or SQLite without a file.
+    `postgres://` and `postgresql://` mean psycopg2 here, and a relative SQLite file is
+    one in the project's root. Raises `ValueError` for a malformed URL, another kind of
+    database, or SQLite without a file.
     """
     try:
         url = make_url(value)
@@ -28,18 +47,37 @@ def parse_database_url(value: str) -> URL:
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg2"):
         return url.set(drivername="postgresql+psycopg2")
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise ValueError(f"names {url.drivername!r}, which is neither sqlite nor postgresql")
+        raise ValueError(f"begins with {url.drivername}://, not sqlite:// or postgresql://")
     if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ValueError("names no file: an in-memory SQLite is another one on each connection")
-    return url
+    file = ROOT / url.database
+    if not file.parent.is_dir() or file.is_dir():
+        raise ValueError("names a file in a folder that does not exist, or a folder")
+    return url.set(database=str(file))
 
 
 def split_commas(value: str) -> list[str]:
-    """Returns the items of a comma-separated list, without blanks."""
-    return [item.strip() for item in value.split(",") if item.strip()]
+    """Returns the items of a comma-separated list, without blanks and in lower case."""
+    return [item.strip().lower() for item in value.split(",") if item.strip()]
 
 
-CommaSeparated = Annotated[list[str], BeforeValidator(split_commas)]
+def check_origin(value: str) -> str:
+    """Returns an origin of CORS. Raises `ValueError` for what no browser sends."""
+    if not ORIGIN.fullmatch(value):
+        raise ValueError("needs origins: scheme://host or scheme://host:port, no path and no *")
+    return value
+
+
+def check_host_name(value: str) -> str:
+    """Returns a host name or a pattern of them. Raises `ValueError` for what matches none."""
+    if not HOST_NAME.fullmatch(value):
+        raise ValueError("needs host names without scheme and port, *.example.com, or *")
+    return value
+
+
+CommaSeparated = BeforeValidator(split_commas)
+Origin = Annotated[str, AfterValidator(check_origin)]
+HostName = Annotated[str, AfterValidator(check_host_name)]
 
 
 class Settings(BaseModel):
@@ -50,25 +88,33 @@ class Settings(BaseModel):
     database_url: Annotated[URL, BeforeValidator(parse_database_url)] = Field(
         examples=["sqlite:///./todos.db", "postgresql://user:password@127.0.0.1:5432/todos"]
     )
-    cors_origins: CommaSeparated = Field(
+    cors_origins: Annotated[list[Origin], CommaSeparated] = Field(
         default=["http://localhost:3000", "http://127.0.0.1:3000"],
         examples=["http://localhost:3000,https://todos.example.com"],
     )
-    allowed_hosts: CommaSeparated = Field(
+    allowed_hosts: Annotated[list[HostName], CommaSeparated] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
         examples=["localhost,127.0.0.1,api.example.com"],
     )
     host: str = Field(default="127.0.0.1", examples=["127.0.0.1"])
     port: int = Field(default=8000, ge=1, le=65535, examples=["8000"])
     workers: int = Field(default=1, ge=1, le=64, examples=["4"])
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", examples=["info"]
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
+    ] = Field(default="info", examples=["info"])
     sql_echo: bool = Field(default=False, examples=["false"])
-    request_timeout: float = Field(default=10, ge=1, le=300, examples=["10"])
+    request_timeout: float = Field(default=10, ge=2, le=300, examples=["10"])
     max_body_size: int = Field(default=1024 * 1024, ge=1024, examples=["1048576"])
     db_pool_size: int = Field(default=20, ge=1, le=200, examples=["20"])
-    db_connect_timeout: int = Field(default=3, ge=2, le=60, examples=["3"])
+    db_connect_timeout: int = Field(default=3, ge=2, le=60, validate_default=True, examples=["2"])
+
+    @field_validator("db_connect_timeout")
+    @classmethod
+    def check_db_connect_timeout(cls, value: int, others: ValidationInfo) -> int:
+        """Refuses to wait for a connection for longer than a request may take."""
+        if value > others.data.get("request_timeout", value):
+            raise ValueError("is longer than REQUEST_TIMEOUT")
+        return value
 
 
 def load_settings() -> Settings:
@@ -77,13 +123,31 @@ def load_settings() -> Settings:
     A variable of the real environment wins over `.env` in the project's root; an
     empty one counts as not set.
     """
-    dotenv = Path(__file__).parent.parent / ".env"
-    variables = {**dotenv_values(dotenv), **os.environ}
+    try:
+        dotenv = dotenv_values(ROOT / ".env", encoding="utf-8-sig")
+    except (OSError, UnicodeError):
+        stop(".env cannot be read; save it as a text file in UTF-8, as .env.example is")
+    point_out_misspellings(dotenv)
+    variables = {**dotenv, **os.environ}
     try:
         return Settings.model_validate({name: value for name, value in variables.items() if value})
     except ValidationError as error:
-        sys.stderr.write(explain(error) + "\n")
-        raise SystemExit(STARTUP_FAILURE) from None
+        stop(explain(error))
+
+
+def point_out_misspellings(names: Iterable[str]) -> None:
+    """Says which names in `.env` are nearly those of a setting, and so have no effect."""
+    known = [field.upper() for field in Settings.model_fields]
+    for name in names:
+        meant = get_close_matches(name.upper(), known, n=1, cutoff=0.75)
+        if meant and name not in known:
+            sys.stderr.write(f"{name} in .env is not a setting; did you mean {meant[0]}?\n")
+
+
+def stop(sentence: str) -> NoReturn:
+    """Ends the process before it serves, with a sentence for the person who started it."""
+    sys.stderr.write(sentence + "\n")
+    raise SystemExit(STARTUP_FAILURE)
 
 
 def explain(error: ValidationError) -> str:

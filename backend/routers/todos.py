@@ -18,16 +18,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, update
-from sqlmodel import Session, col, select
+from sqlalchemy import bindparam, delete, func, insert, update
+from sqlmodel import Session, select
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from backend.conditional import IfMatch, IfNoneMatch, matches_strongly, matches_weakly
 from backend.database import ReadingSession, WritingSession, serialize
 from backend.errors import TodoHasChanged, TodoNotFound, invalid
-from backend.models import Todo, fold, now, todos
+from backend.models import fold, now, todos
 from backend.openapi import LIST_HEADERS, LOCATION, NOT_MODIFIED, TODO_HEADERS, problems
-from backend.paging import after, next_link, order
+from backend.paging import chosen_by, conditions, decode, next_link, page
 from backend.representation import etag, todo_json
 from backend.requests import StrictJSONRoute
 from backend.schemas import (
@@ -92,16 +92,17 @@ def list_todos(session: ReadingSession, query: Annotated[TodoQuery, Query()]) ->
     When there are more than `limit`, the `Link` header leads to the next page. Following
     it to the end visits every todo once, whatever is created and deleted meanwhile.
     """
-    conditions = matching(query)
-    page = select(todo_json()).select_from(todos).where(*conditions).order_by(*order(query.sort))
-    if query.cursor:
-        page = page.where(after(query.cursor, query.sort))
+    chosen = chosen_by(query)
+    statement = page(query.sort, *chosen, onward=query.cursor is not None)
+    place = decode(query.cursor, query.sort) if query.cursor is not None else {}
+    # One more than asked for shows whether there is a next page.
+    values = {**chosen, **place, "skip": query.skip, "limit": query.limit + 1}
     headers = {}
     with session:
-        found = session.scalars(page.offset(query.skip).limit(query.limit + 1)).all()
+        found = session.scalars(statement, values).all()
         if query.total:
-            count = select(func.count()).select_from(todos).where(*conditions)
-            headers["X-Total-Count"] = str(session.scalar(count))
+            count = select(func.count()).select_from(todos).where(*conditions(chosen))
+            headers["X-Total-Count"] = str(session.scalar(count, chosen))
     shown = found[: query.limit]
     if len(found) > len(shown):
         headers["Link"] = next_link(PATH, query, last=shown[-1])
@@ -133,30 +134,34 @@ def create_todo(
 
 @router.patch("", responses=problems(413, 415, 422, 503))
 def update_todos(
-    change: StatusUpdate, session: WritingSession, chosen: Annotated[TodoFilter, Query()]
+    change: StatusUpdate, session: WritingSession, filters: Annotated[TodoFilter, Query()]
 ) -> Affected:
     """Gives every todo that the filters choose this status; without filters, all of them.
 
     `affected` counts the chosen todos, also those that had the status already.
     """
-    statement = update(todos).where(*matching(chosen))
+    chosen = chosen_by(filters)
+    statement = update(todos).where(*conditions(chosen))
     with session.begin():
-        result = session.exec(statement.values(status=change.status, updated_at=now()))
+        result = session.exec(
+            statement.values(status=change.status, updated_at=now()), params=chosen
+        )
     return Affected(affected=result.rowcount)
 
 
 @router.delete("", responses=problems(422, 503))
-def delete_todos(session: WritingSession, chosen: Annotated[ClearFilter, Query()]) -> Affected:
+def delete_todos(session: WritingSession, filters: Annotated[ClearFilter, Query()]) -> Affected:
     """Deletes every todo with this status that the filters choose, such as the completed ones."""
+    chosen = chosen_by(filters)
     with session.begin():
-        result = session.exec(delete(todos).where(*matching(chosen)))
+        result = session.exec(delete(todos).where(*conditions(chosen)), params=chosen)
     return Affected(affected=result.rowcount)
 
 
 @router.get("/stats", responses=problems(503))
 def read_stats(session: ReadingSession) -> TodoStats:
     """Counts the todos."""
-    active = func.count().filter(col(Todo.status) == "active")
+    active = func.count().filter(todos.c.status == "active")
     with session:
         total, active_count = session.exec(select(func.count(), active).select_from(todos)).one()
     return TodoStats(total=total, active=active_count, completed=total - active_count)
@@ -231,16 +236,6 @@ def delete_todo(todo_id: TodoId, session: WritingSession, if_match: IfMatch = No
             lock_todo(session, todo_id, if_match)
         if session.exec(DELETE, params={"todo_id": todo_id}).rowcount == 0:
             raise TodoNotFound
-
-
-def matching(chosen: TodoFilter) -> list[ColumnElement[bool]]:
-    """Returns the conditions that the filters say."""
-    conditions = []
-    if chosen.status:
-        conditions.append(col(Todo.status) == chosen.status)
-    if chosen.q:
-        conditions.append(col(Todo.title_folded).contains(fold(chosen.q), autoescape=True))
-    return conditions
 
 
 def row(new: TodoCreate) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""`python -m backend`: serves the API where and how the settings say."""
+
+import argparse
+import errno
+import socket
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from backend.settings import settings, stop
+
+# Seconds that requests under way have at the end; uvicorn would wait for ever.
+GRACE = 10
+
+
+def check_address() -> str:
+    """Returns the API's URL; ends the process with one sentence when it cannot listen there."""
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family) as listener:
+            address = ip_address(listener.getsockname()[0])
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            stop(
+                f"PORT {port} of {host} is in use; stop the program that listens there, "
+                f"or set another port, for example PORT={port % 65535 + 1}"
+            )
+        reason = getattr(error, "strerror", None) or "no such host"
+        stop(
+            f"HOST {host} with PORT {port} cannot be listened on ({reason.lower()}); set an "
+            "address of this machine, for example HOST=127.0.0.1, and a port above 1023, "
+            "for example PORT=8000"
+        )
+    if address.is_unspecified:  # all addresses, this one among them
+        host = "::1" if address.version == 6 else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def main() -> None:
+    """Runs uvicorn until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
+    parser.add_argument("--reload", action="store_true", help="restart when backend/ changes")
+    reload = parser.parse_args().reload
+    url = check_address()
+    sys.stderr.write(f"API:  {url}/api/todos\nDocs: {url}/docs\n")
+    uvicorn.run(
+        "backend.main:app",
+        host=settings.host,
+        port=settings.port,
+        workers=1 if reload else settings.workers,
+        reload=reload,
+        reload_dirs=[str(Path(__file__).parent)] if reload else None,
+        log_level=settings.log_level,
+        access_log=False,  # RequestLog writes it
+        timeout_graceful_shutdown=GRACE,
+    )
+
+
+if __name__ == "__main__":
+    main()
