@@ -25,14 +25,12 @@ def check_address() -> str:
     except (OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             stop(
-                f"PORT {port} of {host} is in use; stop the program that listens there, "
+                f"PORT {port} of HOST {host} is in use; stop the program that listens there, "
                 f"or set another port, for example PORT={port % 65535 + 1}"
             )
-        reason = getattr(error, "strerror", None) or "no such host"
         stop(
-            f"HOST {host} with PORT {port} cannot be listened on ({reason.lower()}); set an "
-            "address of this machine, for example HOST=127.0.0.1, and a port above 1023, "
-            "for example PORT=8000"
+            f"PORT {port} of HOST {host} cannot be opened; set HOST to an address of this "
+            "machine and PORT to a number above 1023, for example HOST=127.0.0.1 PORT=8000"
         )
     if address.is_unspecified:  # all addresses, this one among them
         host = "::1" if address.version == 6 else "127.0.0.1"

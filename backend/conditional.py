@@ -4,23 +4,44 @@ import re
 from typing import Annotated
 
 from fastapi import Header
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 ENTITY_TAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
-CONDITION = rf"^(?:\*|{ENTITY_TAG}(?:\s*,\s*{ENTITY_TAG})*)$"
+ENTITY_TAGS = rf"{ENTITY_TAG}(?:[ \t]*,[ \t]*{ENTITY_TAG})*"
 
+
+def refuse_malformed(condition: str) -> str:
+    """Returns the condition; raises when it is neither `*` nor a list of entity tags."""
+    if condition != "*" and not re.fullmatch(ENTITY_TAGS, condition):
+        message = "Input should be an ETag in its quotes, a list of them, or *"
+        raise PydanticCustomError("condition_malformed", message)
+    return condition
+
+
+Condition = Annotated[
+    str,
+    AfterValidator(refuse_malformed),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "const": "*"},
+                {"type": "string", "pattern": f"^{ENTITY_TAGS}$"},
+            ]
+        }
+    ),
+]
 IfMatch = Annotated[
-    str | None,
+    Condition | None,
     Header(
         alias="If-Match",
-        pattern=CONDITION,
         description="Change the todo only if its ETag is one of these; `*` means any",
     ),
 ]
 IfNoneMatch = Annotated[
-    str | None,
+    Condition | None,
     Header(
         alias="If-None-Match",
-        pattern=CONDITION,
         description="Answer 304 without a body if the todo's ETag is one of these",
     ),
 ]

@@ -35,6 +35,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session, SQLModel
 from sqlmodel import select as sql_select
 
+from backend.models import POSTGRES_SEARCH_INDEX
 from backend.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,11 @@ ON_SQLITE = settings.database_url.get_backend_name() == "sqlite"
 
 # The last tenth of a request's time is for sending the answer.
 REQUEST_BUDGET = 0.9 * settings.request_timeout
-READINESS_BUDGET = 3.0
+READINESS_BUDGET = 2.0
 PREPARATION_BUDGET = 60.0
 PREPARATION_PAUSE = 1.0
 CUTTING_INTERVAL = 0.1
-SHORTEST_CONNECT_TIMEOUT = 2  # libpq takes a shorter one for this
+SHORTEST_CONNECT_TIMEOUT = 1  # libpq counts whole seconds, and 0 is for ever
 
 # Any constant will do, as long as all workers take the same.
 TABLES_LOCK = 7_060_451
@@ -81,6 +82,13 @@ def begin(connection: Connection) -> None:
     else:
         driver_connection: Any = connection.connection.driver_connection
         driver_connection.autocommit = False
+
+
+@event.listens_for(writing_engine, "commit")
+def commit(connection: Connection) -> None:
+    """Lets SQLite's COMMIT, which waits for readers, wait only for what is left of the time."""
+    if ON_SQLITE:
+        limit_waiting(connection.connection.driver_connection)
 
 
 deadline: ContextVar[float] = ContextVar("deadline")
@@ -153,14 +161,19 @@ def connect(dialect: Dialect, record: Any, cargs: Any, cparams: Any) -> Any:
 @event.listens_for(engine, "checkout")
 def check_out(dbapi_connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
     """Lends a connection for the rest of the request's time; a dead one is replaced."""
-    milliseconds = round(1000 * remaining_time())
+    remaining_time()  # raises when it is over
     loans.lend(dbapi_connection, deadline.get())
     if ON_SQLITE:
-        dbapi_connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+        limit_waiting(dbapi_connection)
     elif dbapi_connection.closed or has_news(dbapi_connection):
         raise exc.DisconnectionError("The server has closed the connection")
     else:
         dbapi_connection.autocommit = True
+
+
+def limit_waiting(sqlite_connection: Any) -> None:
+    """Lets SQLite wait for a lock until the deadline; it cannot be cut off while it does."""
+    sqlite_connection.execute(f"PRAGMA busy_timeout = {round(1000 * remaining_time())}")
 
 
 @event.listens_for(engine, "checkin")
@@ -196,12 +209,25 @@ def create_tables() -> None:
         if not ON_SQLITE:
             connection.execute(sql_select(func.pg_advisory_xact_lock(TABLES_LOCK)))
         SQLModel.metadata.create_all(connection)
+        if not ON_SQLITE:
+            create_search_index(connection)
     Preparation.done = True
+
+
+def create_search_index(connection: Connection) -> None:
+    """Makes the index for searching where the server has what it needs."""
+    try:
+        with connection.begin_nested():
+            for statement in POSTGRES_SEARCH_INDEX:
+                connection.exec_driver_sql(statement)
+    except exc.DBAPIError as error:
+        logger.warning("search will read the whole table: %s", reason(error))
 
 
 def serialize(session: Session, name: str) -> None:
     """Lets only one transaction at a time past this point with this name, until it ends.
 
+    For what finds its rows by a condition: two such could each wait for the other's rows.
     SQLite has a single writer anyway.
     """
     if not ON_SQLITE:
@@ -217,7 +243,7 @@ def ping() -> None:
 
 
 async def is_ready() -> bool:
-    """Returns whether the database answers within three seconds."""
+    """Returns whether the database answers within two seconds."""
     deadline.set(time.monotonic() + READINESS_BUDGET)
     try:
         await run_sync(ping, limiter=readiness_limiter)
@@ -289,13 +315,13 @@ def start_deadline() -> None:
 async def reading_session() -> Session:
     """Returns a session for queries: each sees what is committed when it runs."""
     start_deadline()
-    return Session(engine)
+    return Session(engine, expire_on_commit=False)
 
 
 async def writing_session() -> Session:
     """Returns a session for changes, made in `with session.begin():`."""
     start_deadline()
-    return Session(writing_engine)
+    return Session(writing_engine, expire_on_commit=False)
 
 
 ReadingSession = Annotated[Session, Depends(reading_session)]

@@ -19,7 +19,7 @@ from backend.settings import settings
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = 1  # seconds
+RETRY_LATER = {"Retry-After": "1"}  # seconds
 
 # RFC 9110 renamed these two; Python 3.13 was the first to follow.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -71,6 +71,13 @@ class TodoHasChanged(HTTPException):
         super().__init__(412, "The todo has changed since you read it")
 
 
+class NotReady(HTTPException):
+    """The process cannot serve at the moment."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(503, detail, RETRY_LATER)
+
+
 def invalid(loc: tuple[str | int, ...], message: str, kind: str) -> RequestValidationError:
     """Returns the error for a value that only the endpoint can find invalid."""
     return RequestValidationError([{"loc": loc, "msg": message, "type": kind}])
@@ -120,7 +127,7 @@ async def answer_database_error(request: Request, error: Exception) -> ProblemRe
     if not is_outage(error):
         raise error
     logger.warning("%s database: %s", request.scope["request_id"], reason(error))
-    return ProblemResponse(503, headers={"Retry-After": str(RETRY_AFTER)})
+    return ProblemResponse(503, headers=RETRY_LATER)
 
 
 def is_outage(error: DatabaseNotReady | exc.TimeoutError | exc.DBAPIError) -> bool:

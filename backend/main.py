@@ -13,13 +13,15 @@ from backend.logs import RequestLog, configure_logging
 from backend.requests import UniformRequests
 from backend.routers import health, todos
 from backend.settings import settings
+from backend.shutdown import announced_shutdown
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
-    async with database.serving():
-        yield
+    with announced_shutdown():
+        async with database.serving():
+            yield
 
 
 configure_logging(settings.log_level)

@@ -1,13 +1,16 @@
 """How a request is read: trailing slashes, HEAD, and strict JSON."""
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backend.settings import settings
 
 
 class UniformRequests:
@@ -29,7 +32,15 @@ class UniformRequests:
 
 
 class StrictJSONRequest(Request):
-    """A request whose body is JSON as RFC 8259 has it: no NaN, no lone surrogates."""
+    """A request whose body is there in time, and is JSON as RFC 8259 has it."""
+
+    async def body(self) -> bytes:
+        """Returns the body. Raises a 408 when it is not there within the request's time."""
+        try:
+            async with asyncio.timeout(settings.request_timeout):
+                return await super().body()
+        except TimeoutError:
+            raise HTTPException(408, "The body did not arrive in time") from None
 
     async def json(self) -> Any:
         """Returns the body's value. Raises `json.JSONDecodeError`, as FastAPI expects."""

@@ -52,7 +52,7 @@ def parse_database_url(value: str) -> URL:
         raise ValueError("names no file: an in-memory SQLite is another one on each connection")
     file = ROOT / url.database
     if not file.parent.is_dir() or file.is_dir():
-        raise ValueError("names a file in a folder that does not exist, or a folder")
+        raise ValueError("names no file in an existing folder")
     return url.set(database=str(file))
 
 
@@ -64,14 +64,16 @@ def split_commas(value: str) -> list[str]:
 def check_origin(value: str) -> str:
     """Returns an origin of CORS. Raises `ValueError` for what no browser sends."""
     if not ORIGIN.fullmatch(value):
-        raise ValueError("needs origins: scheme://host or scheme://host:port, no path and no *")
+        raise ValueError(
+            "holds more than origins: scheme://host or scheme://host:port, no path and no *"
+        )
     return value
 
 
 def check_host_name(value: str) -> str:
     """Returns a host name or a pattern of them. Raises `ValueError` for what matches none."""
     if not HOST_NAME.fullmatch(value):
-        raise ValueError("needs host names without scheme and port, *.example.com, or *")
+        raise ValueError("holds more than host names: no scheme, no port, and * only in front")
     return value
 
 
@@ -104,9 +106,10 @@ class Settings(BaseModel):
     ] = Field(default="info", examples=["info"])
     sql_echo: bool = Field(default=False, examples=["false"])
     request_timeout: float = Field(default=10, ge=2, le=300, examples=["10"])
+    shutdown_delay: float = Field(default=0, ge=0, le=60, examples=["5"])
     max_body_size: int = Field(default=1024 * 1024, ge=1024, examples=["1048576"])
     db_pool_size: int = Field(default=20, ge=1, le=200, examples=["20"])
-    db_connect_timeout: int = Field(default=3, ge=2, le=60, validate_default=True, examples=["2"])
+    db_connect_timeout: int = Field(default=3, ge=1, le=60, validate_default=True, examples=["2"])
 
     @field_validator("db_connect_timeout")
     @classmethod
@@ -153,7 +156,7 @@ def stop(sentence: str) -> NoReturn:
 def explain(error: ValidationError) -> str:
     """Returns one sentence on the first wrong setting; never its value, which may be secret."""
     first = error.errors()[0]
-    name = str(first["loc"][0])
+    name = str(first["loc"][0]).upper()
     example = " or ".join(
         f"{name}={value}" for value in Settings.model_fields[name.lower()].examples or []
     )

@@ -7,9 +7,11 @@ GET /health/ready  read_readiness
 
 from fastapi import APIRouter
 
-from backend.database import DatabaseNotReady, is_ready
+from backend.database import is_ready
+from backend.errors import NotReady
 from backend.openapi import problems
 from backend.schemas import Health, Message, Readiness
+from backend.shutdown import Shutdown
 
 router = APIRouter(tags=["health"])
 
@@ -28,7 +30,13 @@ async def read_health() -> Health:
 
 @router.get("/health/ready", responses=problems(503))
 async def read_readiness() -> Readiness:
-    """Says whether the process can serve: 503 while the database does not answer in time."""
+    """Says whether the process can serve.
+
+    It answers 503 while the database does not answer within two seconds, and from the
+    moment the process is told to stop.
+    """
+    if Shutdown.announced:
+        raise NotReady("The process is shutting down")
     if not await is_ready():
-        raise DatabaseNotReady("The database does not answer")
+        raise NotReady("The database does not answer")
     return Readiness(status="ready")

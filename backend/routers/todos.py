@@ -113,7 +113,7 @@ def list_todos(session: ReadingSession, query: Annotated[TodoQuery, Query()]) ->
     "",
     status_code=201,
     response_model=TodoPublic,
-    responses={201: {"headers": {**TODO_HEADERS, **LOCATION}}, **problems(413, 415, 422, 503)},
+    responses={201: {"headers": {**TODO_HEADERS, **LOCATION}}, **problems(408, 413, 415, 422, 503)},
 )
 def create_todo(
     new: TodoCreate, session: WritingSession, idempotency_key: IdempotencyKey = None
@@ -132,7 +132,7 @@ def create_todo(
     return todo_response(todo, 201, {"Location": f"{PATH}/{from_json(todo)['id']}"})
 
 
-@router.patch("", responses=problems(413, 415, 422, 503))
+@router.patch("", responses=problems(408, 413, 415, 422, 503))
 def update_todos(
     change: StatusUpdate, session: WritingSession, filters: Annotated[TodoFilter, Query()]
 ) -> Affected:
@@ -143,6 +143,7 @@ def update_todos(
     chosen = chosen_by(filters)
     statement = update(todos).where(*conditions(chosen))
     with session.begin():
+        serialize(session, PATH)
         result = session.exec(
             statement.values(status=change.status, updated_at=now()), params=chosen
         )
@@ -154,6 +155,7 @@ def delete_todos(session: WritingSession, filters: Annotated[ClearFilter, Query(
     """Deletes every todo with this status that the filters choose, such as the completed ones."""
     chosen = chosen_by(filters)
     with session.begin():
+        serialize(session, PATH)
         result = session.exec(delete(todos).where(*conditions(chosen)), params=chosen)
     return Affected(affected=result.rowcount)
 
@@ -171,7 +173,7 @@ def read_stats(session: ReadingSession) -> TodoStats:
     "/bulk",
     status_code=201,
     response_model=list[TodoPublic],
-    responses=problems(413, 415, 422, 503),
+    responses=problems(408, 413, 415, 422, 503),
 )
 def create_todos(
     new: Annotated[list[TodoCreate], Body(min_length=1, max_length=MAX_BULK)],
@@ -204,12 +206,12 @@ def read_todo(
     ONE,
     name="patch_todo",
     response_model=TodoPublic,
-    responses={200: {"headers": TODO_HEADERS}, **problems(404, 412, 413, 415, 422, 503)},
+    responses={200: {"headers": TODO_HEADERS}, **problems(404, 408, 412, 413, 415, 422, 503)},
 )
 @router.put(
     ONE,
     response_model=TodoPublic,
-    responses={200: {"headers": TODO_HEADERS}, **problems(404, 412, 413, 415, 422, 503)},
+    responses={200: {"headers": TODO_HEADERS}, **problems(404, 408, 412, 413, 415, 422, 503)},
 )
 def update_todo(
     todo_id: TodoId, changes: TodoUpdate, session: WritingSession, if_match: IfMatch = None

@@ -1,0 +1,1 @@
+"""The same five routes, written in other ways; each honest and idiomatic."""
