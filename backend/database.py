@@ -57,6 +57,10 @@ TABLES_LOCK = 7_060_451
 SQLITE_JOURNAL = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "DELETE"
 
 
+# SQLite answers `SELECT 1` without looking at its file.
+PING = "SELECT 1 FROM sqlite_schema" if ON_SQLITE else "SELECT 1"
+
+
 class DatabaseNotReady(exc.SQLAlchemyError):
     """The tables are not made yet, because the database has not been there so far."""
 
@@ -239,7 +243,7 @@ def ping() -> None:
     if not Preparation.done:
         raise DatabaseNotReady("The tables are not made yet")
     with engine.connect() as connection:
-        connection.exec_driver_sql("SELECT 1")
+        connection.exec_driver_sql(PING)
 
 
 async def is_ready() -> bool:

@@ -24,6 +24,10 @@ RETRY_LATER = {"Retry-After": "1"}  # seconds
 # RFC 9110 renamed these two; Python 3.13 was the first to follow.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
+# Where the drivers' classes of errors do not tell an outage from a defect.
+WRONG_SQLITE_STATEMENT = "SQLITE_ERROR"
+READ_ONLY_POSTGRES = "25006"  # as a standby is, after a failover
+
 DETAILS = {
     400: "The Host or Origin of the request is not allowed here",
     404: "There is nothing at this path",
@@ -134,8 +138,10 @@ def is_outage(error: DatabaseNotReady | exc.TimeoutError | exc.DBAPIError) -> bo
     """Returns whether the database is away, hangs, is locked or full; else the defect is ours."""
     if not isinstance(error, exc.DBAPIError):
         return True
-    if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR":
-        return False  # what SQLite says of a wrong statement
+    if getattr(error.orig, "sqlite_errorname", "") == WRONG_SQLITE_STATEMENT:
+        return False
+    if getattr(error.orig, "pgcode", "") == READ_ONLY_POSTGRES:
+        return True
     return error.connection_invalidated or isinstance(
         error, exc.OperationalError | exc.InterfaceError
     )

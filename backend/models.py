@@ -5,6 +5,7 @@ from typing import Literal
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, Table, text
 from sqlmodel import Field, SQLModel
+from typing_extensions import TypeAliasType  # before Python 3.12
 
 TITLE_LENGTH = 200
 MAX_ID = 2**63 - 1
@@ -15,7 +16,7 @@ HAS_KEY = text("idempotency_key IS NOT NULL")
 # A letter can fold to three characters, as "ΐ" does.
 FOLDED_TITLE_LENGTH = 3 * TITLE_LENGTH
 
-Status = Literal["active", "completed"]
+Status = TypeAliasType("Status", Literal["active", "completed"])
 
 # SQLite numbers rows only in a column of its type INTEGER, which is 64 bits wide.
 BigId = BigInteger().with_variant(Integer, "sqlite")

@@ -1,6 +1,5 @@
 """What the OpenAPI document says beyond what FastAPI finds out by itself."""
 
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,40 +14,54 @@ A small backend for todos.
 
 Every GET route answers HEAD too, and a trailing slash makes no difference on any route.
 Every error is an RFC 9457 problem, `application/problem+json`, whose `detail` is one
-sentence a person can read; a 422 lists what is invalid under `errors`.
+sentence a person can read; a 422 lists what is invalid under `errors`. Every answer has an
+`X-Request-ID`, which the log has too, and an `X-Process-Time` in seconds.
 """
 
 
-def header(description: str, **schema: Any) -> dict[str, Any]:
+# What each error of a route means.
+MEANINGS = {
+    400: "The Host of the request is not allowed here",
+    404: "There is no such todo",
+    408: "The body did not arrive in time",
+    412: "The todo has changed: `If-Match` does not hold",
+    413: "The body is too large",
+    415: "The body is not sent as JSON",
+    422: "Something in the path, query, headers or body is invalid",
+    500: "A defect of ours",
+    503: "The database is away, hangs or is full",
+}
+
+
+def header(description: str, kind: str = "string", *, required: bool = True) -> dict[str, Any]:
     """Returns the description of a response header."""
-    return {"description": description, "schema": {"type": "string", **schema}}
+    return {"description": description, "schema": {"type": kind}, "required": required}
 
 
 TODO_HEADERS = {"ETag": header("Changes with every change of the todo")}
 LOCATION = {"Location": header("The path of the new todo")}
 LIST_HEADERS = {
     "headers": {
-        "Link": header("The way to the next page (RFC 8288), when there is one"),
-        "X-Total-Count": header("How many todos match; with `total=true`", type="integer"),
+        "Link": header("The way to the next page (RFC 8288), if there is one", required=False),
+        "X-Total-Count": header(
+            "How many todos match; with `total=true`", "integer", required=False
+        ),
     }
 }
 NOT_MODIFIED = {"description": "The todo has not changed", "headers": TODO_HEADERS}
+RETRY_AFTER = {"Retry-After": header("Seconds to wait before trying again", "integer")}
 
 
 def problems(*statuses: int) -> Responses:
     """Returns the errors that a route can give, besides those that any route can."""
-    described: Responses = {
+    return {
         status: {
-            "description": HTTPStatus(status).phrase,
+            "description": MEANINGS[status],
             "model": ValidationProblem if status == 422 else Problem,
+            "headers": RETRY_AFTER if status == 503 else {},
         }
         for status in sorted({400, 500, *statuses})
     }
-    if 503 in described:
-        described[503]["headers"] = {
-            "Retry-After": header("Seconds to wait before trying again", type="integer")
-        }
-    return described
 
 
 def operation_id(route: APIRoute) -> str:

@@ -16,8 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -109,15 +107,7 @@ class Settings(BaseModel):
     shutdown_delay: float = Field(default=0, ge=0, le=60, examples=["5"])
     max_body_size: int = Field(default=1024 * 1024, ge=1024, examples=["1048576"])
     db_pool_size: int = Field(default=20, ge=1, le=200, examples=["20"])
-    db_connect_timeout: int = Field(default=3, ge=1, le=60, validate_default=True, examples=["2"])
-
-    @field_validator("db_connect_timeout")
-    @classmethod
-    def check_db_connect_timeout(cls, value: int, others: ValidationInfo) -> int:
-        """Refuses to wait for a connection for longer than a request may take."""
-        if value > others.data.get("request_timeout", value):
-            raise ValueError("is longer than REQUEST_TIMEOUT")
-        return value
+    db_connect_timeout: int = Field(default=3, ge=1, le=60, examples=["3"])
 
 
 def load_settings() -> Settings:

@@ -276,7 +276,7 @@ def create_once(session: Session, new: TodoCreate, key: str) -> str:
     return todo
 
 
-def lock_todo(session: Session, todo_id: int, if_match: str | None) -> str | None:
+def lock_todo(session: Session, todo_id: int, if_match: list[str] | None) -> str | None:
     """Returns the todo's JSON, and keeps others from changing it until the transaction ends.
 
     Raises `TodoNotFound`, or `TodoHasChanged` where `if_match` does not hold.
