@@ -1,0 +1,211 @@
+"""A page of another origin uses the API in a real browser, as a frontend would.
+
+`browser/index.html` is served from http://localhost:3000, which the API allows by default.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx2
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import presence_of_element_located
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.conftest import create_many, titles
+from tests.servers import Server
+
+PAGE_PORT = 3000
+WAIT_TIMEOUT = 10.0  # seconds
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER),
+    reason="needs a browser: apt-get install chromium chromium-driver",
+)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves the folder of the page, and logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def page_url() -> Iterator[str]:
+    """Where the page is served."""
+    handler = partial(QuietHandler, directory=str(Path(__file__).parent / "browser"))
+    try:
+        pages = ThreadingHTTPServer(("127.0.0.1", PAGE_PORT), handler)
+    except OSError as error:
+        pytest.fail(f"The browser tests serve their page on port {PAGE_PORT}: {error.strerror}")
+    with pages:
+        Thread(target=pages.serve_forever, daemon=True).start()
+        yield f"http://localhost:{PAGE_PORT}"
+        pages.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A browser without a window, which asks for nothing but our page and our API."""
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    options.set_capability("goog:loggingPrefs", {"browser": "WARNING"})
+    for flag in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-background-networking", "disable-component-update", "disable-sync"),
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(f"--{flag}")
+    with Chrome(options, ChromeService(CHROMEDRIVER)) as chrome:
+        yield chrome
+
+
+class Page:
+    """What a person sees on the page and does there; each action ends when the page is idle."""
+
+    def __init__(self, chrome: Chrome) -> None:
+        self.chrome = chrome
+
+    def open(self, url: str) -> None:
+        self.chrome.get(url)
+        self.wait()
+
+    def add(self, title: str) -> None:
+        self.type(title, into="#new input")
+        self.press("Add")
+
+    def edit(self, title: str) -> None:
+        self.press("Edit", title)
+
+    def save(self, title: str) -> None:
+        self.type(title, into="li form input")
+        self.press("Save")
+
+    def toggle(self, title: str) -> None:
+        self.click(f"//li[span='{title}']/input")
+
+    def press(self, button: str, title: str | None = None) -> None:
+        item = f"//li[span='{title}']" if title else ""
+        self.click(f"{item}//button[.='{button}']")
+
+    def show(self, status: str) -> None:
+        Select(self.chrome.find_element(By.CSS_SELECTOR, "select")).select_by_visible_text(status)
+        self.wait()
+
+    def type(self, text: str, into: str) -> None:
+        field = self.chrome.find_element(By.CSS_SELECTOR, into)
+        field.clear()
+        field.send_keys(text)
+
+    def click(self, xpath: str) -> None:
+        self.chrome.find_element(By.XPATH, xpath).click()
+        self.wait()
+
+    def wait(self) -> None:
+        idle = (By.CSS_SELECTOR, "body[aria-busy=false]")
+        WebDriverWait(self.chrome, WAIT_TIMEOUT, 0.02).until(presence_of_element_located(idle))
+
+    @property
+    def titles(self) -> list[str]:
+        return self.texts("li span")
+
+    @property
+    def completed(self) -> list[str]:
+        return self.texts("li input:checked + span")
+
+    @property
+    def count(self) -> str:
+        return self.texts("output")[0]
+
+    @property
+    def error(self) -> str:
+        return self.texts("[role=alert]")[0]
+
+    def texts(self, selector: str) -> list[str]:
+        return [each.text for each in self.chrome.find_elements(By.CSS_SELECTOR, selector)]
+
+
+@pytest.fixture
+def page(chrome: Chrome, page_url: str, server: Server, client: httpx2.Client) -> Iterator[Page]:
+    """The page, using the API that has no todos yet; its console must stay free of errors."""
+    page = Page(chrome)
+    page.open(f"{page_url}/?api={server.base_url}")
+    yield page
+    # Chromium itself notes every 4xx; that the page could read it shows in what it displays.
+    noted = re.compile(r"the server responded with a status of 4\d\d")
+    console = chrome.execute("getLog", {"type": "browser"})["value"]
+    assert [line for line in console if not noted.search(line["message"])] == []
+
+
+def test_page_adds_todos_and_follows_location(page: Page, chrome: Chrome) -> None:
+    page.add("Buy milk")
+    page.add("  Wash up  ")
+    assert page.titles == ["Buy milk", "Wash up"]
+    assert page.error == ""
+    assert chrome.title == "Added: Wash up"
+
+
+def test_page_toggles_filters_and_clears(page: Page) -> None:
+    for title in ("Buy milk", "Wash up"):
+        page.add(title)
+    page.toggle("Buy milk")
+    assert page.completed == ["Buy milk"]
+    page.show("active")
+    assert page.titles == ["Wash up"]
+    page.show("completed")
+    assert page.titles == ["Buy milk"]
+    page.press("Clear completed")
+    page.show("all")
+    assert page.titles == ["Wash up"]
+
+
+def test_page_edits_and_deletes(page: Page) -> None:
+    page.add("Buy milk")
+    page.edit("Buy milk")
+    page.save("Buy oat milk")
+    assert page.titles == ["Buy oat milk"]
+    page.press("Delete", "Buy oat milk")
+    assert page.titles == []
+    assert page.error == ""
+
+
+def test_page_reads_total_and_link(page: Page, client: httpx2.Client) -> None:
+    create_many(client, "a", "b", "c", "d")
+    page.show("active")
+    assert (page.titles, page.count) == (["a", "b", "c"], "3 of 4")
+    page.press("More")
+    assert (page.titles, page.count) == (["a", "b", "c", "d"], "4 of 4")
+
+
+def test_page_edit_of_a_changed_todo_shows_why_not(page: Page, client: httpx2.Client) -> None:
+    page.add("Buy milk")
+    page.edit("Buy milk")
+    [todo] = client.get("/api/todos").json()
+    client.patch(f"/api/todos/{todo['id']}", json={"title": "Buy bread"})
+    page.save("Buy oat milk")
+    assert page.error == "The todo has changed since you read it"
+    assert titles(client) == ["Buy bread"]
+
+
+def test_page_shows_what_is_invalid(page: Page, client: httpx2.Client) -> None:
+    page.add(" ")
+    assert page.error == "body.title: String should have at least 1 character"
+    assert titles(client) == []
+
+
+def test_page_shows_that_a_todo_is_gone(page: Page, client: httpx2.Client) -> None:
+    page.add("Buy milk")
+    client.delete("/api/todos", params={"status": "active"})
+    page.toggle("Buy milk")
+    assert page.error == "Todo not found"

@@ -1,0 +1,204 @@
+"""Errors: one shape for all, and nothing in them that is not the client's to know."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conftest import assert_problem, create, titles
+from tests.databases import execute
+from tests.servers import Server, serve
+
+MAX_BODY_SIZE = 1024 * 1024
+JSON = {"Content-Type": "application/json"}
+ORIGIN = {"Origin": "http://localhost:3000"}
+
+BODY_ROUTES = pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/todos"),
+        ("POST", "/api/todos/bulk"),
+        ("PATCH", "/api/todos"),
+        ("PUT", "/api/todos/1"),
+        ("PATCH", "/api/todos/1"),
+    ],
+)
+
+
+def in_pieces(body: bytes) -> Iterator[bytes]:
+    """Yields a body in pieces, which makes the client send it chunked."""
+    for start in range(0, len(body), 65_536):
+        yield body[start : start + 65_536]
+
+
+def padded(size: int) -> bytes:
+    """Returns a valid body of this size."""
+    return b'{"title": "Buy milk"}'.ljust(size)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "title", "detail"),
+    [
+        ("GET", "/api/todos/4711", 404, "Not Found", "Todo not found"),
+        ("GET", "/nothing", 404, "Not Found", "There is nothing at this path"),
+        ("PUT", "/api/todos", 405, "Method Not Allowed", None),
+        ("GET", "/api/todos/x", 422, "Unprocessable Content", None),
+    ],
+)
+def test_error_is_a_problem(
+    client: httpx2.Client, method: str, path: str, status: int, title: str, detail: str | None
+) -> None:
+    problem = assert_problem(client.request(method, path), status)
+    assert problem["type"] == "about:blank"
+    assert problem["title"] == title
+    assert problem["detail"] == (detail or problem["detail"])
+
+
+def test_422_says_where_what_and_why(client: httpx2.Client) -> None:
+    problem = assert_problem(client.post("/api/todos", json={"title": ""}), 422)
+    (error,) = problem["errors"]
+    assert error["loc"] == ["body", "title"]
+    assert error["type"] == "string_too_short"
+    assert problem["detail"] == f"body.title: {error['msg']}"
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+@BODY_ROUTES
+def test_body_over_1_mib_is_413(
+    client: httpx2.Client, method: str, path: str, chunked: bool
+) -> None:
+    body = padded(MAX_BODY_SIZE + 1)
+    content = in_pieces(body) if chunked else body
+    assert_problem(client.request(method, path, content=content, headers=JSON), 413)
+    assert titles(client) == []
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
+def test_body_of_1_mib_is_taken(client: httpx2.Client, chunked: bool) -> None:
+    body = padded(MAX_BODY_SIZE)
+    content = in_pieces(body) if chunked else body
+    assert client.post("/api/todos", content=content, headers=JSON).status_code == 201
+
+
+@pytest.mark.parametrize("size", [MAX_BODY_SIZE + 1, 200 * 1024 * 1024, 2**63 - 1])
+def test_declared_size_is_refused_before_the_body_comes(server: Server, size: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.putrequest("POST", "/api/todos")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(size))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert json.loads(answer.read())["status"] == 413
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "text/plain;charset=UTF-8",
+        "text/json",
+        "application/octet-stream",
+        "application/xml",
+        "json",
+        "",
+    ],
+)
+@BODY_ROUTES
+def test_body_not_sent_as_json_is_415(
+    client: httpx2.Client, method: str, path: str, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    body = b'{"title": "Buy milk", "status": "active"}'
+    problem = assert_problem(client.request(method, path, content=body, headers=headers), 415)
+    assert "Content-Type: application/json" in problem["detail"]
+    assert titles(client) == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON"],
+)
+def test_body_sent_as_json_is_taken(client: httpx2.Client, content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    body = b'{"title": "Buy milk"}'
+    assert client.post("/api/todos", content=body, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil", "x@y"]
+)
+@pytest.mark.parametrize("path", ["/", "/api/todos", "/docs", "/nothing"])
+def test_foreign_host_is_refused(client: httpx2.Client, host: str, path: str) -> None:
+    create(client)
+    response = client.get(path, headers={"Host": host})
+    assert_problem(response, 400)
+    assert "evil" not in response.text
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost:3000", "127.0.0.1", "[::1]:8"]
+)
+def test_own_host_is_taken(client: httpx2.Client, host: str) -> None:
+    assert client.get("/api/todos", headers={"Host": host}).status_code == 200
+
+
+def test_allowed_hosts_are_a_setting(tmp_path: Path, log_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/todos.db"
+    hosts = "127.0.0.1, api.example"
+    with serve(url, log_path, ALLOWED_HOSTS=hosts) as server, server.client() as client:
+        for host, status in (("api.example", 200), ("127.0.0.1:8000", 200), ("localhost", 400)):
+            assert client.get("/health", headers={"Host": host}).status_code == status
+
+
+def provoke_defect(client: httpx2.Client, database_url: str) -> None:
+    """Takes a table away, which nothing but a defect could do."""
+    create(client, "Buy milk")
+    execute(database_url, "DROP TABLE todos")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/todos", None),
+        ("POST", "/api/todos", {"title": "Zaphod"}),
+        ("DELETE", "/api/todos?status=active&q=Zaphod", None),
+    ],
+    ids=["list", "create", "clear"],
+)
+def test_defect_is_500_and_only_the_log_knows_more(
+    own_database_url: str, log_path: Path, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    with serve(own_database_url, log_path) as server, server.client() as client:
+        provoke_defect(client, own_database_url)
+        headers = {**ORIGIN, "X-Request-ID": "the-defect"}
+        response = client.request(method, path, json=body, headers=headers)
+        problem = assert_problem(response, 500)
+        assert problem["detail"] == "Something went wrong on our side"
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+        assert response.headers["X-Request-ID"] == "the-defect"
+        assert client.get("/health").status_code == 200
+    assert "the-defect failed" in server.log
+    assert server.log.count("Traceback (most recent call last)") >= 1
+    assert "backend/routers/todos.py" in server.log
+    assert "Zaphod" not in server.log
+
+
+@pytest.mark.parametrize("own_database_url", ["sqlite"], indirect=True)
+def test_full_database_is_503(own_database_url: str, log_path: Path) -> None:
+    with serve(own_database_url, log_path) as server, server.client() as client:
+        create(client)
+        # SQLite says that it is full when it has no more numbers, too.
+        execute(own_database_url, "UPDATE sqlite_sequence SET seq = 9223372036854775807")
+        response = client.post("/api/todos", json={"title": "One too many"})
+        assert_problem(response, 503)
+        assert response.headers["Retry-After"] == "1"
