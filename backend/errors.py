@@ -75,6 +75,10 @@ class TodoHasChanged(HTTPException):
         super().__init__(412, "The todo has changed since you read it")
 
 
+class DatabaseDefect(Exception):
+    """The database refuses what we say, so what we say is wrong."""
+
+
 class NotReady(HTTPException):
     """The process cannot serve at the moment."""
 
@@ -126,10 +130,11 @@ async def answer_invalid_request(request: Request, error: Exception) -> ProblemR
 
 
 async def answer_database_error(request: Request, error: Exception) -> ProblemResponse:
-    """Answers 503 for an outage; raises the error again when the defect is ours."""
+    """Answers 503 for an outage; raises `DatabaseDefect` when the defect is ours."""
     assert isinstance(error, DatabaseNotReady | exc.TimeoutError | exc.DBAPIError)
     if not is_outage(error):
-        raise error
+        # The driver's own text may hold a row, which is not for the log.
+        raise DatabaseDefect(reason(error)).with_traceback(error.__traceback__) from None
     logger.warning("%s database: %s", request.scope["request_id"], reason(error))
     return ProblemResponse(503, headers=RETRY_LATER)
 

@@ -7,20 +7,21 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from backend import database, openapi
+from backend import openapi
 from backend.errors import PlainErrors, add_error_handlers
 from backend.logs import RequestLog, configure_logging
 from backend.requests import UniformRequests
 from backend.routers import health, todos
 from backend.settings import settings
 from backend.shutdown import announced_shutdown
+from backend.startup import serving
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
     with announced_shutdown():
-        async with database.serving():
+        async with serving():
             yield
 
 

@@ -193,6 +193,15 @@ def test_defect_is_500_and_only_the_log_knows_more(
     assert "Zaphod" not in server.log
 
 
+@pytest.mark.parametrize("own_database_url", ["postgresql"], indirect=True)
+def test_row_that_a_constraint_refuses_is_not_logged(own_database_url: str, log_path: Path) -> None:
+    with serve(own_database_url, log_path) as server, server.client() as client:
+        execute(own_database_url, "ALTER TABLE todos ADD CHECK (title <> 'Zaphod')")
+        assert_problem(client.post("/api/todos", json={"title": "Zaphod"}), 500)
+    assert "violates check constraint" in server.log
+    assert "Zaphod" not in server.log
+
+
 @pytest.mark.parametrize("own_database_url", ["sqlite"], indirect=True)
 def test_full_database_is_503(own_database_url: str, log_path: Path) -> None:
     with serve(own_database_url, log_path) as server, server.client() as client:

@@ -7,11 +7,11 @@ GET /health/ready  read_readiness
 
 from fastapi import APIRouter
 
-from backend.database import is_ready
 from backend.errors import NotReady
 from backend.openapi import problems
 from backend.schemas import Health, Message, Readiness
 from backend.shutdown import Shutdown
+from backend.startup import is_ready
 
 router = APIRouter(tags=["health"])
 

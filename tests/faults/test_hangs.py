@@ -194,8 +194,10 @@ def test_locked_sqlite_is_503(own_sqlite_url: str, log_path: Path, timeout: int,
     ):
         with holding(own_sqlite_url, lock):
             answers = at_once(CLIENTS, lambda number: read_or_write(client, number))
+            ready = timed(client, "GET", "/health/ready")
         after = at_once(CLIENTS, lambda number: read_or_write(client, number))
     report(f"10, {lock}", worst_answer=worst(answers))
+    assert ready.status == (503 if lock == "BEGIN EXCLUSIVE" else 200)  # readers still read
     reads, writes = answers[::2], answers[1::2]
     assert_refused(writes)
     assert {answer.status for answer in reads} <= {200, 503}

@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from fastapi import FastAPI, HTTPException
-from psycopg2.extras import RealDictCursor  # type: ignore[import-untyped]
-from psycopg2.pool import ThreadedConnectionPool  # type: ignore[import-untyped]
+from psycopg2.extras import RealDictCursor
+from psycopg2.pool import ThreadedConnectionPool
 
 from tests.benchmark.peers.models import TodoCreate, TodoPublic, TodoUpdate
 

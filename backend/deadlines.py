@@ -1,0 +1,82 @@
+"""Deadlines: every request's use of the database ends in time, whatever the database does.
+
+A connection is lent until the deadline of its request. Whoever overstays is cut off from
+outside, ten times a second. No timeout of a server can do that to a database that hangs,
+and no timeout of libpq does it while the other side's kernel still answers.
+"""
+
+import socket
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import psycopg2
+from sqlalchemy import exc
+
+CUTTING_INTERVAL = 0.1  # seconds
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+def start_deadline(seconds: float) -> None:
+    """Gives the current request this time for the database, from now on."""
+    _deadline.set(time.monotonic() + seconds)
+
+
+def remaining_time() -> float:
+    """Returns the seconds left to the request. Raises `exc.TimeoutError` when there are none."""
+    remaining = _deadline.get() - time.monotonic()
+    if remaining <= 0:
+        raise exc.TimeoutError("The request waited too long for its turn")
+    return remaining
+
+
+class Loans:
+    """The driver's connections in use, and until when."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[Any, float] = {}
+        # So that a connection is never cut for the one who had it before.
+        self._lock = threading.Lock()
+
+    def lend(self, connection: Any) -> None:
+        """Notes that the current request uses a connection."""
+        self._deadlines[connection] = _deadline.get()
+
+    def take_back(self, connection: Any) -> None:
+        """Notes that a connection is no longer in use."""
+        with self._lock:
+            self._deadlines.pop(connection, None)
+
+    def cut_overdue(self) -> None:
+        """Cuts off every connection whose deadline has passed; its user gets an error."""
+        now = time.monotonic()
+        with self._lock:
+            for connection, deadline in list(self._deadlines.items()):
+                if deadline < now:
+                    del self._deadlines[connection]
+                    cut(connection)
+
+
+loans = Loans()
+
+
+def cut(connection: Any) -> None:
+    """Ends whatever a connection is waiting for, from another thread."""
+    with suppress(OSError, sqlite3.Error, psycopg2.Error):  # it has ended by itself
+        if isinstance(connection, sqlite3.Connection):
+            connection.interrupt()
+        else:
+            with socket.socket(fileno=socket.dup(connection.fileno())) as its_socket:
+                its_socket.shutdown(socket.SHUT_RDWR)
+
+
+async def keep_deadlines() -> None:
+    """Cuts overdue connections off for as long as the process serves."""
+    while True:
+        loans.cut_overdue()
+        await anyio.sleep(CUTTING_INTERVAL)
