@@ -6,7 +6,8 @@ CDPATH='' cd -- "$(dirname -- "$0")"
 
 usage='usage: ./run_dev.sh                    start the API, restart it when backend/ changes
        ./run_dev.sh test [arguments]   run the tests; the arguments go to pytest
-       ./run_dev.sh check              check format, lint and types'
+       ./run_dev.sh check              check format, lint and types
+       ./run_dev.sh benchmark [what]   measure how fast it is, beside other ways'
 
 stop() {
     printf '%s\n' "$1" >&2
@@ -93,6 +94,11 @@ test)
     shift
     set_up requirements.txt tests/requirements.txt
     exec .venv/bin/python -m pytest "$@"
+    ;;
+benchmark)
+    shift
+    set_up requirements.txt tests/requirements.txt tests/benchmark/requirements.txt
+    exec .venv/bin/python -m tests.benchmark "$@"
     ;;
 check)
     set_up requirements.txt tests/requirements.txt
