@@ -7,26 +7,26 @@ cannot wait for each other in a circle, however many clients there are: the surp
 waits in one fair queue for a thread.
 
 The commit rule: connections are in autocommit mode, so a reading session costs no
-round trip but its query. A writing session leaves that mode for its transaction: when
-its `with session.begin():` ends, COMMIT has returned, or the block has raised.
+round trip but its query. A writing session makes a transaction: when its
+`with writing() as session:` ends, COMMIT has returned, or the block has raised.
 """
 
 import select
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from fastapi import Depends
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, exc, func
+from sqlalchemy import Connection, Dialect, create_engine, event, exc, func
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 from sqlmodel import select as sql_select
 
-from backend.deadlines import loans, remaining_time, start_deadline
+from backend.deadlines import loans, remaining_time
+from backend.postgres import TransactionConnection
 from backend.settings import settings
 
 ON_SQLITE = settings.database_url.get_backend_name() == "sqlite"
 
-# The last tenth of a request's time is for sending the answer.
-REQUEST_BUDGET = 0.9 * settings.request_timeout
 SHORTEST_CONNECT_TIMEOUT = 1  # libpq counts whole seconds, and 0 is for ever
 
 engine = create_engine(
@@ -57,28 +57,24 @@ class Tables:
             raise DatabaseNotReady("The tables are not made yet")
 
 
-# Both are `async` so that they run where the request already is: a session connects
-# on its first statement, in the endpoint's thread, and a thread of its own for making
-# it would cost 100 to 200 µs.
-async def reading_session() -> Session:
-    """Returns a session for queries: each sees what is committed when it runs."""
-    return open_session(engine)
+def reading() -> Session:
+    """Returns a session for queries, each of which sees what is committed when it runs.
 
-
-async def writing_session() -> Session:
-    """Returns a session for changes, made in `with session.begin():`."""
-    return open_session(writing_engine)
-
-
-def open_session(bind: Engine) -> Session:
-    """Returns a session whose time starts now. Raises `DatabaseNotReady`."""
+    Use it as `with reading() as session:`. Raises `DatabaseNotReady`.
+    """
     Tables.require()
-    start_deadline(REQUEST_BUDGET)
-    return Session(bind, expire_on_commit=False)
+    return Session(engine, expire_on_commit=False)
 
 
-ReadingSession = Annotated[Session, Depends(reading_session)]
-WritingSession = Annotated[Session, Depends(writing_session)]
+@contextmanager
+def writing() -> Iterator[Session]:
+    """Yields a session for changes, all of them committed when the block ends, or none.
+
+    Use it as `with writing() as session:`. Raises `DatabaseNotReady`.
+    """
+    Tables.require()
+    with Session(writing_engine, expire_on_commit=False) as session, session.begin():
+        yield session
 
 
 def serialize(session: Session, name: str) -> None:
@@ -109,9 +105,10 @@ def connect(dialect: Dialect, record: Any, cargs: Any, cparams: Any) -> Any:
     seconds = min(settings.db_connect_timeout, int(remaining_time()))
     if seconds < SHORTEST_CONNECT_TIMEOUT:
         raise exc.TimeoutError("Too little of the request's time is left for connecting")
-    connection: Any = dialect.connect(*cargs, **cparams, connect_timeout=seconds)
+    connection: Any = dialect.connect(
+        *cargs, **cparams, connect_timeout=seconds, connection_factory=TransactionConnection
+    )
     loans.lend(connection)
-    connection.autocommit = True
     # What is cut off here must not go on for ever there.
     milliseconds = round(1000 * settings.request_timeout)
     connection.cursor().execute(f"SET statement_timeout = {milliseconds}")
@@ -127,8 +124,6 @@ def check_out(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
         limit_waiting(connection)
     elif connection.closed or has_news(connection):
         raise exc.DisconnectionError("The server has closed the connection")
-    else:
-        connection.autocommit = True
 
 
 @event.listens_for(engine, "checkin")
@@ -164,9 +159,9 @@ def commit_on_sqlite(connection: Connection) -> None:
 
 
 def begin_on_postgres(connection: Connection) -> None:
-    """Leaves autocommit mode: the driver then says BEGIN with the first statement."""
+    """Begins with the first statement."""
     driver_connection: Any = connection.connection.driver_connection
-    driver_connection.autocommit = False
+    driver_connection.begin()
 
 
 if ON_SQLITE:

@@ -16,14 +16,19 @@ from typing import Any
 import anyio
 import psycopg2
 from sqlalchemy import exc
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from backend.settings import settings
+
+# The last tenth of a request's time is for sending the answer.
+REQUEST_BUDGET = 0.9 * settings.request_timeout
 CUTTING_INTERVAL = 0.1  # seconds
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 
 
 def start_deadline(seconds: float) -> None:
-    """Gives the current request this time for the database, from now on."""
+    """Gives the current request, or task, this time for the database, from now on."""
     _deadline.set(time.monotonic() + seconds)
 
 
@@ -33,6 +38,17 @@ def remaining_time() -> float:
     if remaining <= 0:
         raise exc.TimeoutError("The request waited too long for its turn")
     return remaining
+
+
+class RequestDeadline:
+    """ASGI middleware that starts the time of each request when it arrives."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start_deadline(REQUEST_BUDGET)
+        await self.app(scope, receive, send)
 
 
 class Loans:

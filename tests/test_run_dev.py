@@ -259,6 +259,7 @@ def test_test_command_passes_arguments_to_pytest(project: Project) -> None:
     assert not (project.folder / ".env").exists()
 
 
+@pytest.mark.slow
 def test_requirements_are_installed_again_only_when_changed(project: Project) -> None:
     first, second = project.run_dev("test", "--version"), project.run_dev("test", "--version")
     assert first.stdout.splitlines()[:2] == [

@@ -17,7 +17,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from tests.servers import ROOT, Server
 
-EXAMPLES = 30  # for each operation, besides the fixed cases; the same ones on every run
+EXAMPLES = 20  # for each operation, besides the fixed cases; the same ones on every run
 TIMEOUT = 90.0  # seconds
 
 # A document can say what each value looks like, but not which values fit each other or

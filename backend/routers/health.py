@@ -8,12 +8,12 @@ GET /health/ready  read_readiness
 from fastapi import APIRouter
 
 from backend.errors import NotReady
-from backend.openapi import problems
+from backend.openapi import operation_id, problems
 from backend.schemas import Health, Message, Readiness
 from backend.shutdown import Shutdown
 from backend.startup import is_ready
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
 
 @router.get("/", responses=problems())

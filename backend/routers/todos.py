@@ -23,10 +23,17 @@ from sqlmodel import Session, select
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from backend.conditional import IfMatch, IfNoneMatch, matches_strongly, matches_weakly
-from backend.database import ReadingSession, WritingSession, serialize
+from backend.database import reading, serialize, writing
 from backend.errors import TodoHasChanged, TodoNotFound, invalid
 from backend.models import fold, now, todos
-from backend.openapi import LIST_HEADERS, LOCATION, NOT_MODIFIED, TODO_HEADERS, problems
+from backend.openapi import (
+    LIST_HEADERS,
+    LOCATION,
+    NOT_MODIFIED,
+    TODO_HEADERS,
+    operation_id,
+    problems,
+)
 from backend.paging import chosen_by, conditions, decode, next_link, page
 from backend.representation import etag, todo_json
 from backend.requests import StrictJSONRoute
@@ -59,7 +66,12 @@ class TodoIdConvertor(StringConvertor):
 
 register_url_convertor("todo_id", TodoIdConvertor())
 
-router = APIRouter(prefix=PATH, tags=["todos"], route_class=StrictJSONRoute)
+router = APIRouter(
+    prefix=PATH,
+    tags=["todos"],
+    route_class=StrictJSONRoute,
+    generate_unique_id_function=operation_id,
+)
 
 THIS_TODO = todos.c.id == bindparam("todo_id")
 FIND = select(todo_json()).where(THIS_TODO)
@@ -86,7 +98,7 @@ IdempotencyKey = Annotated[
 @router.get(
     "", response_model=list[TodoPublic], responses={200: LIST_HEADERS, **problems(422, 503)}
 )
-def list_todos(session: ReadingSession, query: Annotated[TodoQuery, Query()]) -> Response:
+def list_todos(query: Annotated[TodoQuery, Query()]) -> Response:
     """Lists todos, oldest first unless `sort` says otherwise.
 
     When there are more than `limit`, the `Link` header leads to the next page. Following
@@ -98,7 +110,7 @@ def list_todos(session: ReadingSession, query: Annotated[TodoQuery, Query()]) ->
     # One more than asked for shows whether there is a next page.
     values = {**chosen, **place, "skip": query.skip, "limit": query.limit + 1}
     headers = {}
-    with session:
+    with reading() as session:
         found = session.scalars(statement, values).all()
         if query.total:
             count = select(func.count()).select_from(todos).where(*conditions(chosen))
@@ -115,16 +127,14 @@ def list_todos(session: ReadingSession, query: Annotated[TodoQuery, Query()]) ->
     response_model=TodoPublic,
     responses={201: {"headers": {**TODO_HEADERS, **LOCATION}}, **problems(408, 413, 415, 422, 503)},
 )
-def create_todo(
-    new: TodoCreate, session: WritingSession, idempotency_key: IdempotencyKey = None
-) -> Response:
+def create_todo(new: TodoCreate, idempotency_key: IdempotencyKey = None) -> Response:
     """Creates a todo.
 
     With an `Idempotency-Key`, sending the same request again answers with the todo made
     the first time, as it is now; another body under the same key is a 422. The key lives
     as long as its todo.
     """
-    with session.begin():
+    with writing() as session:
         if idempotency_key is None:
             todo = session.scalars(INSERT, row(new)).one()
         else:
@@ -133,16 +143,14 @@ def create_todo(
 
 
 @router.patch("", responses=problems(408, 413, 415, 422, 503))
-def update_todos(
-    change: StatusUpdate, session: WritingSession, filters: Annotated[TodoFilter, Query()]
-) -> Affected:
+def update_todos(change: StatusUpdate, filters: Annotated[TodoFilter, Query()]) -> Affected:
     """Gives every todo that the filters choose this status; without filters, all of them.
 
     `affected` counts the chosen todos, also those that had the status already.
     """
     chosen = chosen_by(filters)
     statement = update(todos).where(*conditions(chosen))
-    with session.begin():
+    with writing() as session:
         serialize(session, PATH)
         result = session.exec(
             statement.values(status=change.status, updated_at=now()), params=chosen
@@ -151,20 +159,20 @@ def update_todos(
 
 
 @router.delete("", responses=problems(422, 503))
-def delete_todos(session: WritingSession, filters: Annotated[ClearFilter, Query()]) -> Affected:
+def delete_todos(filters: Annotated[ClearFilter, Query()]) -> Affected:
     """Deletes every todo with this status that the filters choose, such as the completed ones."""
     chosen = chosen_by(filters)
-    with session.begin():
+    with writing() as session:
         serialize(session, PATH)
         result = session.exec(delete(todos).where(*conditions(chosen)), params=chosen)
     return Affected(affected=result.rowcount)
 
 
 @router.get("/stats", responses=problems(503))
-def read_stats(session: ReadingSession) -> TodoStats:
+def read_stats() -> TodoStats:
     """Counts the todos."""
     active = func.count().filter(todos.c.status == "active")
-    with session:
+    with reading() as session:
         total, active_count = session.exec(select(func.count(), active).select_from(todos)).one()
     return TodoStats(total=total, active=active_count, completed=total - active_count)
 
@@ -177,10 +185,9 @@ def read_stats(session: ReadingSession) -> TodoStats:
 )
 def create_todos(
     new: Annotated[list[TodoCreate], Body(min_length=1, max_length=MAX_BULK)],
-    session: WritingSession,
 ) -> Response:
     """Creates many todos at once: all of them, answered in the same order, or none."""
-    with session.begin():
+    with writing() as session:
         made = session.scalars(INSERT_ALL, [row(each) for each in new]).all()
     return Response(f"[{','.join(made)}]", 201, media_type="application/json")
 
@@ -190,11 +197,9 @@ def create_todos(
     response_model=TodoPublic,
     responses={200: {"headers": TODO_HEADERS}, 304: NOT_MODIFIED, **problems(404, 422, 503)},
 )
-def read_todo(
-    todo_id: TodoId, session: ReadingSession, if_none_match: IfNoneMatch = None
-) -> Response:
+def read_todo(todo_id: TodoId, if_none_match: IfNoneMatch = None) -> Response:
     """Reads one todo. With its ETag in `If-None-Match`, answers 304 while it has not changed."""
-    with session:
+    with reading() as session:
         todo = session.scalar(FIND, {"todo_id": todo_id})
     response = todo_response(todo)
     if if_none_match and matches_weakly(if_none_match, response.headers["ETag"]):
@@ -213,14 +218,12 @@ def read_todo(
     response_model=TodoPublic,
     responses={200: {"headers": TODO_HEADERS}, **problems(404, 408, 412, 413, 415, 422, 503)},
 )
-def update_todo(
-    todo_id: TodoId, changes: TodoUpdate, session: WritingSession, if_match: IfMatch = None
-) -> Response:
+def update_todo(todo_id: TodoId, changes: TodoUpdate, if_match: IfMatch = None) -> Response:
     """Changes the fields that are given and leaves the others, with PUT as with PATCH.
 
     With the todo's ETag in `If-Match`, changes it only if nobody else has since (412).
     """
-    with session.begin():
+    with writing() as session:
         if if_match or not changes:
             todo = lock_todo(session, todo_id, if_match)
         if changes:
@@ -231,9 +234,9 @@ def update_todo(
 @router.delete(
     ONE, status_code=204, response_class=Response, responses=problems(404, 412, 422, 503)
 )
-def delete_todo(todo_id: TodoId, session: WritingSession, if_match: IfMatch = None) -> None:
+def delete_todo(todo_id: TodoId, if_match: IfMatch = None) -> None:
     """Deletes one todo; with `If-Match`, only if it has not changed (412)."""
-    with session.begin():
+    with writing() as session:
         if if_match:
             lock_todo(session, todo_id, if_match)
         if session.exec(DELETE, params={"todo_id": todo_id}).rowcount == 0:

@@ -90,8 +90,8 @@ def run_wrk(server: Server, load: Load, clients: int, seconds: int) -> Measure:
     per_second = float(find(r"Requests/sec:\s+([\d.]+)", output))
     return Measure(
         rate=per_second * (answers - refused) / max(answers, 1),
-        p50=milliseconds(find(r"50%\s+(\S+)", output)),
-        p99=milliseconds(find(r"99%\s+(\S+)", output)),
+        p50=milliseconds(find(r"(?m)^\s+50%\s+(\S+)", output)),
+        p99=milliseconds(find(r"(?m)^\s+99%\s+(\S+)", output)),
         errors=refused + broken,
         cpu=1e6 * cpu / max(answers, 1),
     )

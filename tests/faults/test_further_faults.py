@@ -122,6 +122,7 @@ def test_read_only_postgres_is_503_for_writes(own_postgres_url: str, log_path: P
     assert [write.status_code, read.status_code, after.status_code] == [503, 200, 201]
 
 
+@pytest.mark.slow
 def test_changes_of_many_todos_do_not_wait_in_a_circle(
     own_postgres_url: str, log_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def is_ready(client: httpx2.Client) -> bool:
 @pytest.mark.parametrize(
     ("timeout", "warm"),
     [
-        pytest.param(3, True, id="connections open"),
+        pytest.param(3, True, id="connections open", marks=pytest.mark.slow),
         pytest.param(4, False, id="no connections yet", marks=pytest.mark.slow),
         pytest.param(10, True, id="default time", marks=pytest.mark.slow),
     ],
@@ -151,7 +151,9 @@ def test_unreachable_postgres_is_503_in_time(
     assert {answer.status for answer in after} == {200, 201}
 
 
-@pytest.mark.parametrize("timeout", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "timeout", [pytest.param(2, id="2 s"), pytest.param(10, id="10 s", marks=pytest.mark.slow)]
+)
 def test_locked_table_is_503_and_leaves_no_connection_in_use(
     own_postgres_url: str, log_path: Path, timeout: int
 ) -> None:
@@ -183,7 +185,7 @@ def test_locked_table_is_503_and_leaves_no_connection_in_use(
 @pytest.mark.parametrize(
     ("timeout", "lock"),
     [
-        pytest.param(3, "BEGIN EXCLUSIVE", id="for longer than a request"),
+        pytest.param(3, "BEGIN EXCLUSIVE", id="for longer than a request", marks=pytest.mark.slow),
         pytest.param(3, "BEGIN IMMEDIATE", id="for longer than a write", marks=pytest.mark.slow),
     ],
 )

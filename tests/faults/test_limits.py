@@ -89,6 +89,7 @@ def browser(own_database_url: str, log_path: Path) -> Iterator[httpx2.Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_browser_can_read_every_error(browser: httpx2.Client, own_database_url: str) -> None:
     kind = own_database_url.partition(":")[0]
     browser.post("/api/todos", json={"title": "here"})

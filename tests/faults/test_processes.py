@@ -40,6 +40,7 @@ def test_four_workers_start_on_an_empty_postgres(postgres: PostgresServer, log_p
     report("13", starts=len(times), slowest=max(times))
 
 
+@pytest.mark.slow
 def test_sigterm_lets_a_slow_request_finish(own_database_url: str, log_path: Path) -> None:
     with (
         serve(own_database_url, log_path, *GRACE, SHUTDOWN_DELAY="1") as server,
