@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -22,6 +23,9 @@ def announced_shutdown() -> Iterator[None]:
     Meanwhile all is served but readiness, so that a load balancer finds out first and
     sends no more. The server then stops listening and finishes what is under way.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a test client's thread, where signals cannot be had
+        return
     stop_server = signal.getsignal(signal.SIGTERM)
     loop = asyncio.get_running_loop()
 
