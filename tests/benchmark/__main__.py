@@ -105,6 +105,8 @@ def contest(names: list[str], folder: Path, database_url: str) -> Iterator[list[
         for table in {"todos" if name == US else "peer_todos" for name in names}:
             seed(database_url, table, 1000)
         yield contestants
+        for each in contestants:
+            each.server.process.kill()  # one that hangs would not stop for less
 
 
 def measure_all(
