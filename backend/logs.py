@@ -62,7 +62,7 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception:
+        except Exception:  # the 500 is sent already, and the reason belongs here
             logger.exception("%s failed", request_id)
         finally:
             logger.info(

@@ -79,4 +79,5 @@ POSTGRES_SEARCH_INDEX = (
     "CREATE INDEX IF NOT EXISTS todos_by_title_part ON todos USING gin (title_folded gin_trgm_ops)",
 )
 
+# SQLModel makes it, but does not say so to the type checker.
 todos: Table = Todo.__table__  # type: ignore[attr-defined]
