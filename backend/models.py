@@ -31,9 +31,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def fold(text: str) -> str:
-    """Returns the text as search and sorting see it: without upper and lower case."""
-    return text.casefold()
+def fold(title: str) -> str:
+    """Returns a title as search and sorting see it: without upper and lower case."""
+    return title.casefold()
 
 
 class Todo(SQLModel, table=True):

@@ -47,3 +47,10 @@ class TransactionCursor(cursor):
             self.connection.begins = False
             query = f"BEGIN; {query}"
         super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        """Sends a statement for each of the values, after a BEGIN of its own."""
+        if self.connection.begins:
+            self.connection.begins = False
+            super().execute("BEGIN")
+        super().executemany(query, vars_list)

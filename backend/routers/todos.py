@@ -223,6 +223,7 @@ def update_todo(todo_id: TodoId, changes: TodoUpdate, if_match: IfMatch = None) 
 
     With the todo's ETag in `If-Match`, changes it only if nobody else has since (412).
     """
+    todo: str | None
     with writing() as session:
         if if_match or not changes:
             todo = lock_todo(session, todo_id, if_match)
@@ -279,12 +280,12 @@ def create_once(session: Session, new: TodoCreate, key: str) -> str:
     return todo
 
 
-def lock_todo(session: Session, todo_id: int, if_match: list[str] | None) -> str | None:
+def lock_todo(session: Session, todo_id: int, if_match: list[str] | None) -> str:
     """Returns the todo's JSON, and keeps others from changing it until the transaction ends.
 
     Raises `TodoNotFound`, or `TodoHasChanged` where `if_match` does not hold.
     """
-    todo = session.scalar(LOCK, {"todo_id": todo_id})
+    todo: str | None = session.scalar(LOCK, {"todo_id": todo_id})
     if todo is None:
         raise TodoNotFound
     if if_match and not matches_strongly(if_match, etag(todo)):
