@@ -11,6 +11,7 @@ from backend import openapi
 from backend.deadlines import RequestDeadline
 from backend.errors import PlainErrors, add_error_handlers
 from backend.logs import RequestLog, configure_logging
+from backend.process import one_cpu, rare_collection
 from backend.requests import UniformRequests
 from backend.routers import health, todos
 from backend.settings import settings
@@ -21,8 +22,8 @@ from backend.startup import serving
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
-    with announced_shutdown():
-        async with serving():
+    with announced_shutdown(), rare_collection():
+        async with one_cpu(), serving():
             yield
 
 
