@@ -43,7 +43,7 @@ def new_database(request: pytest.FixtureRequest, folder: Path) -> str:
     """Returns the URL of an empty database of the kind that the fixture's parameter says."""
     if request.param == "sqlite":
         return f"sqlite:///{folder}/todos.db"
-    return create_postgres_database(request.getfixturevalue("postgres"))
+    return create_postgres_database(request.getfixturevalue("postgres").get_uri())
 
 
 @pytest.fixture(scope="session")

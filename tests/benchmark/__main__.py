@@ -12,123 +12,45 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from sqlalchemy import make_url
 
+from tests.benchmark.contest import PEERS, US, Contestant, contest
 from tests.benchmark.load import Load, Measure, run_wrk
-from tests.databases import create_postgres_database, execute, query, run_postgres
-from tests.servers import ROOT, Server, free_port, serve
-
-PEERS = {
-    "tutorial": "tests.benchmark.peers.tutorial:app",
-    "async": "tests.benchmark.peers.asynchronous:app",
-    "floor": "tests.benchmark.peers.floor:app",
-}
-US = "this API"
+from tests.databases import execute, query, run_postgres
+from tests.servers import serve
 
 READ = Load("GET one", "/api/todos/{id}")
 LIST = Load("list 100", "/api/todos")
 CREATE = Load("POST", "/api/todos", "POST", '{"title":"Buy milk"}')
 UPDATE = Load("PUT", "/api/todos/{id}", "PUT", '{"status":"completed"}')
 
-SEED = """
-INSERT INTO {table} (title, {folded} status, created_at, updated_at)
-SELECT 'Buy milk, number ' || n, {folded_value}
-       CASE n % 3 WHEN 0 THEN 'completed' ELSE 'active' END,
-       now() + n * interval '1 millisecond', now() + n * interval '1 millisecond'
-FROM generate_series(1, {count}) AS n
-"""
+CROWDS = (32, 128, 512, 1000)  # clients
+SIZES = (1_000, 100_000, 1_000_000)  # todos
+GROWTH_ROUNDS = 10
 
 
-@dataclass
-class Contestant:
-    """A server that takes part, and the measures it has got so far."""
-
-    name: str
-    server: Server
-
-
-def seed(database_url: str, table: str, count: int) -> None:
-    """Replaces the todos of a table by `count` new ones."""
-    ours = table == "todos"
-    execute(
-        database_url,
-        f"TRUNCATE {table} RESTART IDENTITY",
-        SEED.format(
-            table=table,
-            count=count,
-            folded="title_folded," if ours else "",
-            folded_value="'buy milk, number ' || n," if ours else "",
-        ),
-        f"VACUUM ANALYZE {table}",
-    )
-
-
-@contextmanager
-def contest(names: list[str], folder: Path, database_url: str) -> Iterator[list[Contestant]]:
-    """Runs this API and the named peers on one database, with 1,000 todos each."""
-    psycopg2_url = database_url.replace("postgresql://", "postgresql+psycopg2://")
-    make_peer_table = (
-        "import os; from sqlmodel import SQLModel, create_engine;"
-        "import tests.benchmark.peers.models;"
-        "SQLModel.metadata.create_all(create_engine(os.environ['DATABASE_URL']))"
-    )
-    environment = {**os.environ, "DATABASE_URL": psycopg2_url}
-    subprocess.run([sys.executable, "-c", make_peer_table], cwd=ROOT, env=environment, check=True)
-    with ExitStack() as stack:
-        contestants = []
-        for name in names:
-            contestants.append(
-                Contestant(
-                    name,
-                    stack.enter_context(
-                        serve(
-                            psycopg2_url,
-                            folder / f"{name}.log",
-                            app=PEERS.get(name, "backend.main:app"),
-                            wait_for="/api/todos" if name == US else "/openapi.json",
-                        )
-                    ),
-                )
-            )
-        for table in {"todos" if name == US else "peer_todos" for name in names}:
-            seed(database_url, table, 1000)
-        yield contestants
-        for each in contestants:
-            each.server.process.kill()  # one that hangs would not stop for less
-
-
-def measure_all(
-    contestants: list[Contestant],
-    load: Load,
-    database_url: str,
-    *,
-    clients: int,
-    seconds: int,
-    rounds: int,
+def measure(
+    contestants: list[Contestant], load: Load, clients: int, seconds: int
 ) -> dict[str, Measure]:
-    """Returns each contestant's measure under a load, the median of its rounds."""
-    taken: dict[str, list[Measure]] = {each.name: [] for each in contestants}
-    for _ in range(rounds):
-        for each in contestants:
-            if load.method != "GET":
-                seed(database_url, "todos" if each.name == US else "peer_todos", 1000)
-            taken[each.name].append(run_wrk(each.server, load, clients, seconds))
-    return {
-        name: sorted(measures, key=lambda each: each.rate)[len(measures) // 2]
-        for name, measures in taken.items()
-    }
+    """Returns each contestant's measure under a load, one after the other."""
+    taken = {}
+    for each in contestants:
+        if load.method != "GET":
+            each.seed()
+        taken[each.name] = run_wrk(each.server, load, clients, seconds)
+    return taken
+
+
+def median(measures: list[Measure]) -> Measure:
+    """Returns the measure with the middle rate."""
+    return sorted(measures, key=lambda each: each.rate)[len(measures) // 2]
 
 
 def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
@@ -140,80 +62,84 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
         print("| " + " | ".join(row) + " |", flush=True)
 
 
-def speed(folder: Path, database_url: str, options: argparse.Namespace) -> None:
+def speed(server_url: str, options: argparse.Namespace) -> None:
     """Compares all servers at 32 clients."""
     rows = []
-    with contest([US, *PEERS], folder, database_url) as contestants:
+    with contest([US, *PEERS], server_url) as contestants:
         for load in (READ, LIST, CREATE, UPDATE):
-            measures = measure_all(
-                contestants,
-                load,
-                database_url,
-                clients=32,
-                seconds=options.seconds,
-                rounds=options.rounds,
-            )
-            base = measures["tutorial"].rate
+            rounds = [
+                measure(contestants, load, 32, options.seconds) for _ in range(options.rounds)
+            ]
+            medians = {name: median([each[name] for each in rounds]) for name in rounds[0]}
             rows += [
-                [load.name, name, *measure.cells(), f"{measure.rate / base:.2f}"]
-                for name, measure in measures.items()
+                [load.name, name, *each.cells(), f"{each.rate / medians['tutorial'].rate:.2f}"]
+                for name, each in medians.items()
             ]
     print_table("Speed, 32 clients", ["load", "server", *Measure.HEAD, "x tutorial"], rows)
 
 
-def crowd(folder: Path, database_url: str, options: argparse.Namespace) -> None:
+def crowd(server_url: str, options: argparse.Namespace) -> None:
     """Compares the servers when more and more clients come at once."""
     rows = []
-    with contest([US, "tutorial", "async"], folder, database_url) as contestants:
-        for load in (READ, LIST):
-            first: dict[str, float] = {}
-            for clients in (32, 128, 512, 1000):
-                measures = measure_all(
-                    contestants,
-                    load,
-                    database_url,
-                    clients=clients,
-                    seconds=options.seconds,
-                    rounds=1,
-                )
-                for name, measure in measures.items():
-                    first.setdefault(name, measure.rate)
-                    share = f"{100 * measure.rate / (first[name] or 1):.0f} %"
-                    rows.append([load.name, str(clients), name, *measure.cells(), share])
+    for load in (READ, LIST):
+        taken: dict[tuple[int, str], list[Measure]] = {}
+        for _ in range((options.rounds + 1) // 2):
+            # Started anew each time: one that hangs would stay so.
+            with contest([US, "tutorial", "async"], server_url) as contestants:
+                for clients in CROWDS:
+                    measures = measure(contestants, load, clients, options.seconds)
+                    for name, each in measures.items():
+                        taken.setdefault((clients, name), []).append(each)
+        medians = {key: median(measures) for key, measures in taken.items()}
+        rows += [
+            [load.name, str(clients), name, *each.cells(), share(each, medians[CROWDS[0], name])]
+            for (clients, name), each in medians.items()
+        ]
     print_table("Crowd", ["load", "clients", "server", *Measure.HEAD, "of 32 clients"], rows)
 
 
-def growth(folder: Path, database_url: str, options: argparse.Namespace) -> None:
-    """Measures this API with more and more todos, one client, medians in milliseconds."""
-    counts = (1_000, 100_000, 1_000_000)
-    medians: dict[str, list[float]] = {}
-    with contest([US], folder, database_url) as (us,):
-        process = us.server.process
-        for count in counts:
-            seed(database_url, "todos", count)
-            with us.server.client() as client:
-                for name, milliseconds in time_requests(client, count).items():
-                    medians.setdefault(name, []).append(milliseconds)
-            rss = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * 4 / 1024
-            medians.setdefault("memory of the process, MB", []).append(rss)
-        has_trigrams = query(database_url, "SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
-    rows = [
-        [name, *(f"{value:.2f}" for value in values), f"{values[-1] / values[0]:.2f}"]
-        for name, values in medians.items()
-    ]
+def share(part: Measure, whole: Measure) -> str:
+    """Returns the rate of one measure in percent of the other's."""
+    return f"{100 * part.rate / (whole.rate or 1):.0f} %"
+
+
+def growth(server_url: str, options: argparse.Namespace) -> None:
+    """Compares this API with more and more todos, one client, medians in milliseconds."""
+    taken: dict[str, dict[int, list[float]]] = {}
+    with ExitStack() as stack:
+        contestants: dict[int, Contestant] = {}
+        for size in SIZES:
+            (contestants[size],) = stack.enter_context(contest([US], server_url))
+            contestants[size].seed(size)
+        for _ in range(GROWTH_ROUNDS):
+            for size, each in contestants.items():
+                url = each.server.database_url
+                execute(url, f"DELETE FROM todos WHERE id > {size}", "VACUUM ANALYZE todos")
+                with each.server.client() as client:
+                    for name, milliseconds in time_requests(client, size).items():
+                        taken.setdefault(name, {}).setdefault(size, []).append(milliseconds)
+                statm = Path(f"/proc/{each.server.process.pid}/statm").read_text()
+                megabytes = int(statm.split()[1]) * 4 / 1024
+                memory = taken.setdefault("memory of the process, MB", {})
+                memory.setdefault(size, []).append(megabytes)
+        has_trigrams = query(url, "SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
+    rows = []
+    for name, times in taken.items():
+        medians = [statistics.median(times[size]) for size in SIZES]
+        rows.append([name, *(f"{each:.2f}" for each in medians), f"{medians[-1] / medians[0]:.2f}"])
     note = "with pg_trgm" if has_trigrams else "without pg_trgm, so search reads the table"
     print_table(
         f"Growth, one client, median ms ({note})",
-        ["request", *(f"{count:,} todos" for count in counts), "last : first"],
+        ["request", *(f"{size:,} todos" for size in SIZES), "last : first"],
         rows,
     )
 
 
 def time_requests(client: httpx2.Client, count: int) -> dict[str, float]:
-    """Returns the median milliseconds of each kind of request, from 200 of each."""
+    """Returns the median milliseconds of each kind of request."""
 
-    def median(send: Any, times: int = 200) -> float:
-        for n in range(10):
+    def median_time(send: Any, times: int = 60) -> float:
+        for n in range(5):
             send(n)
         taken = []
         for n in range(times):
@@ -226,17 +152,19 @@ def time_requests(client: httpx2.Client, count: int) -> dict[str, float]:
     middle = client.get("/api/todos", params={"skip": count // 2, "limit": 1})
     deep = middle.links["next"]["url"].replace("limit=1", "limit=100")
     result = {
-        "GET one": median(lambda n: client.get(f"/api/todos/{1 + n * count // 211}")),
-        "first page": median(lambda n: client.get("/api/todos")),
-        "page from the middle by Link": median(lambda n: client.get(deep)),
-        "POST": median(lambda n: client.post("/api/todos", json={"title": f"New {n}"})),
-        "PUT": median(
-            lambda n: client.put(f"/api/todos/{1 + n * count // 211}", json={"title": f"Old {n}"})
+        "GET one": median_time(lambda n: client.get(f"/api/todos/{1 + n * count // 61}")),
+        "first page": median_time(lambda n: client.get("/api/todos")),
+        "page from the middle by Link": median_time(lambda n: client.get(deep)),
+        "POST": median_time(lambda n: client.post("/api/todos", json={"title": f"New {n}"})),
+        "PUT": median_time(
+            lambda n: client.put(f"/api/todos/{1 + n * count // 61}", json={"title": f"Old {n}"})
         ),
-        "q, few matches": median(lambda n: client.get("/api/todos", params={"q": "OLD 19"}), 50),
-        "q, no match": median(lambda n: client.get("/api/todos", params={"q": "cheese"}), 50),
-        "bulk create of 1,000": median(
-            lambda n: client.post("/api/todos/bulk", json=[{"title": "Many"}] * 1000), 10
+        "q, few matches": median_time(
+            lambda n: client.get("/api/todos", params={"q": "OLD 19"}), 15
+        ),
+        "q, no match": median_time(lambda n: client.get("/api/todos", params={"q": "cheese"}), 15),
+        "bulk create of 1,000": median_time(
+            lambda n: client.post("/api/todos/bulk", json=[{"title": "Many"}] * 1000), 4
         ),
     }
     result["POST : bulk, time of one todo"] = result["POST"] / (
@@ -245,21 +173,20 @@ def time_requests(client: httpx2.Client, count: int) -> dict[str, float]:
     return result
 
 
-def start(folder: Path, database_url: str, options: argparse.Namespace) -> None:
+def start(server_url: str, options: argparse.Namespace) -> None:
     """Compares the time from the start of the process to the first answer."""
     taken: dict[str, list[float]] = {US: [], "tutorial": []}
-    with contest([US, "tutorial"], folder, database_url):
-        pass  # makes the tables
-    for _ in range(max(5, options.rounds)):
-        for name, times in taken.items():
-            started = time.perf_counter()
-            with serve(
-                database_url.replace("postgresql://", "postgresql+psycopg2://"),
-                folder / "start.log",
-                app=PEERS.get(name, "backend.main:app"),
-                wait_for="/api/todos",
-            ):
-                times.append(time.perf_counter() - started)
+    with contest([*taken], server_url) as contestants:
+        for _ in range(options.rounds):
+            for each in contestants:
+                started = time.perf_counter()
+                with serve(
+                    each.server.database_url,
+                    each.server.log_path,
+                    app=PEERS.get(each.name, "backend.main:app"),
+                    wait_for="/api/todos",
+                ):
+                    taken[each.name].append(time.perf_counter() - started)
     base = statistics.median(taken["tutorial"])
     rows = [
         [name, f"{statistics.median(times):.2f} s", f"{statistics.median(times) / base:.2f}"]
@@ -273,8 +200,8 @@ def main() -> None:
     measurements = {"speed": speed, "crowd": crowd, "growth": growth, "start": start}
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(measurements))
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", help="the URL of a server to use, instead of pip's")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -285,19 +212,11 @@ def main() -> None:
     )
     print(", ".join(f"{name} {version(name)}" for name in packages))
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if options.postgres:
-            name = f"todos_benchmark_{free_port()}"
-            execute(options.postgres, f"CREATE DATABASE {name}")
-            url = make_url(options.postgres).set(database=name)
-            database_url = url.render_as_string(hide_password=False)
-            stack.callback(execute, options.postgres, f"DROP DATABASE {name}")
-        else:
-            database_url = create_postgres_database(stack.enter_context(run_postgres()))
-        ((release,),) = query(database_url, "SHOW server_version")
+        server_url = options.postgres or stack.enter_context(run_postgres()).get_uri()
+        ((release,),) = query(server_url, "SHOW server_version")
         print(f"PostgreSQL {release}, one server process each, all on one machine")
         for name in options.names or measurements:
-            measurements[name](folder, database_url, options)
+            measurements[name](server_url, options)
 
 
 if __name__ == "__main__":

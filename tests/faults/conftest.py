@@ -19,7 +19,7 @@ def fragile_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def own_postgres_url(postgres: PostgresServer) -> str:
     """The URL of a PostgreSQL database for one test."""
-    return create_postgres_database(postgres)
+    return create_postgres_database(postgres.get_uri())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.servers import free_port, serve
 def test_postgres_crash_loses_no_acknowledged_write(
     fragile_postgres: PostgresServer, log_path: Path
 ) -> None:
-    url = create_postgres_database(fragile_postgres)
+    url = create_postgres_database(fragile_postgres.get_uri())
     recoveries = []
     with serve(url, log_path) as server, writers(server.base_url, 8) as ledger:
         for crashes in range(2):

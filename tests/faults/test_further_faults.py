@@ -63,7 +63,7 @@ def test_app_started_before_postgres_serves_once_it_is_there(
 
 @pytest.mark.slow
 def test_taken_connections_are_503(fragile_postgres: PostgresServer, log_path: Path) -> None:
-    url = create_postgres_database(fragile_postgres)
+    url = create_postgres_database(fragile_postgres.get_uri())
     with serve(url, log_path) as server, server.client() as client:
         with all_connections(url):
             answers = at_once(60, lambda number: read_or_write(client, number))

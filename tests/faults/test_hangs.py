@@ -53,7 +53,7 @@ def is_ready(client: httpx2.Client) -> bool:
 def test_frozen_postgres_holds_no_request_beyond_its_time(
     fragile_postgres: PostgresServer, log_path: Path, timeout: int, warm: bool
 ) -> None:
-    url = create_postgres_database(fragile_postgres)
+    url = create_postgres_database(fragile_postgres.get_uri())
     with (
         serve(url, log_path, REQUEST_TIMEOUT=str(timeout)) as server,
         server.client(timeout=30) as client,
@@ -90,7 +90,7 @@ def test_frozen_postgres_holds_no_request_beyond_its_time(
 
 @pytest.mark.slow
 def test_requests_survive_a_short_freeze(fragile_postgres: PostgresServer, log_path: Path) -> None:
-    url = create_postgres_database(fragile_postgres)
+    url = create_postgres_database(fragile_postgres.get_uri())
     with (
         serve(url, log_path) as server,
         server.client(timeout=30) as client,

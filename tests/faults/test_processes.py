@@ -28,7 +28,7 @@ ROW_LOCKS = {
 def test_four_workers_start_on_an_empty_postgres(postgres: PostgresServer, log_path: Path) -> None:
     times = []
     for _ in range(3):
-        url = create_postgres_database(postgres)
+        url = create_postgres_database(postgres.get_uri())
         started = time.monotonic()
         with serve(url, log_path, "--workers", "4", *GRACE) as server:
             wait_for_workers(server, 4)
