@@ -113,8 +113,9 @@ def growth(server_url: str, options: argparse.Namespace) -> None:
             contestants[size].seed(size)
         for _ in range(GROWTH_ROUNDS):
             for size, each in contestants.items():
-                url = each.server.database_url
-                execute(url, f"DELETE FROM todos WHERE id > {size}", "VACUUM ANALYZE todos")
+                execute(each.server.database_url, f"DELETE FROM todos WHERE id > {size}")
+            time.sleep(1)  # until PostgreSQL is done with that
+            for size, each in contestants.items():
                 with each.server.client() as client:
                     for name, milliseconds in time_requests(client, size).items():
                         taken.setdefault(name, {}).setdefault(size, []).append(milliseconds)
@@ -122,6 +123,7 @@ def growth(server_url: str, options: argparse.Namespace) -> None:
                 megabytes = int(statm.split()[1]) * 4 / 1024
                 memory = taken.setdefault("memory of the process, MB", {})
                 memory.setdefault(size, []).append(megabytes)
+        url = contestants[SIZES[0]].server.database_url
         has_trigrams = query(url, "SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
     rows = []
     for name, times in taken.items():
@@ -139,7 +141,7 @@ def time_requests(client: httpx2.Client, count: int) -> dict[str, float]:
     """Returns the median milliseconds of each kind of request."""
 
     def median_time(send: Any, times: int = 60) -> float:
-        for n in range(5):
+        for n in range(10):
             send(n)
         taken = []
         for n in range(times):
