@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -81,6 +82,7 @@ def run_wrk(server: Server, load: Load, clients: int, seconds: int) -> Measure:
             timeout=seconds + 60,
         ).stdout
         cpu = cpu_seconds(server.process.pid) - before
+    wait_until_idle(server.process.pid)
     answers = int(find(r"(\d+) requests in", output))
     refused = int(find(r"Non-2xx or 3xx responses: (\d+)", output))
     broken = sum(
@@ -95,6 +97,16 @@ def run_wrk(server: Server, load: Load, clients: int, seconds: int) -> Measure:
         errors=refused + broken,
         cpu=1e6 * cpu / max(answers, 1),
     )
+
+
+def wait_until_idle(pid: int) -> None:
+    """Lets a server finish what wrk no longer waits for, so that the next has the machine."""
+    give_up = time.monotonic() + PATIENCE
+    busy = True
+    while busy and time.monotonic() < give_up:
+        before = cpu_seconds(pid)
+        time.sleep(0.2)
+        busy = cpu_seconds(pid) - before > 0.02
 
 
 def find(pattern: str, text: str) -> str:
