@@ -12,6 +12,7 @@ from tests.faults.proxy import Proxy
 from tests.servers import free_port, serve
 
 
+@pytest.mark.slow
 def test_postgres_crash_loses_no_acknowledged_write(
     fragile_postgres: PostgresServer, log_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def test_full_disk_is_503_and_writes_nothing(own_sqlite_url: str, log_path: Path
     assert query(own_sqlite_url, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.slow
 def test_app_started_before_postgres_serves_once_it_is_there(
     postgres: PostgresServer, own_postgres_url: str, log_path: Path
 ) -> None:

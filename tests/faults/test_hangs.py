@@ -151,9 +151,8 @@ def test_unreachable_postgres_is_503_in_time(
     assert {answer.status for answer in after} == {200, 201}
 
 
-@pytest.mark.parametrize(
-    "timeout", [pytest.param(2, id="2 s"), pytest.param(10, id="10 s", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("timeout", [pytest.param(2, id="2 s"), pytest.param(10, id="10 s")])
 def test_locked_table_is_503_and_leaves_no_connection_in_use(
     own_postgres_url: str, log_path: Path, timeout: int
 ) -> None:

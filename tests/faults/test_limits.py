@@ -24,6 +24,7 @@ BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BODIES)
 def test_huge_body_is_refused_without_being_kept(server: Server, kind: str) -> None:
     header, before, after = BODIES[kind]
