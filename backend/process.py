@@ -14,8 +14,8 @@ from pathlib import Path
 
 import anyio
 
-CHOOSING = 0.05  # seconds, in each of which the system may choose the CPU anew
-STAYING = 1.0  # seconds in between
+CHOOSING = 0.05  # seconds in which the system may choose another CPU
+STAYING = 1.0  # seconds until it may again
 
 # New objects until the next look among them for garbage; Python's own is 700, or 2,000.
 GARBAGE_THRESHOLD = 50_000
