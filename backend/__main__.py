@@ -4,15 +4,43 @@ import argparse
 import errno
 import socket
 import sys
+from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors.statreload import StatReload
 
-from backend.settings import settings, stop
+from backend.core.process import tune_process
+from backend.settings import ROOT, settings, stop
 
 # Seconds that requests under way have at the end; uvicorn would wait for ever.
 GRACE = 10
+
+
+def own_app() -> FastAPI:
+    """Returns the app, in a process that does nothing but serve it."""
+    from backend.main import app
+
+    tune_process()
+    return app
+
+
+class Reload(StatReload):
+    """Starts the server anew when a file of `backend/` changes, or `.env` does."""
+
+    def iter_py_files(self) -> Iterator[Path]:
+        """Yields the files to watch."""
+        yield from super().iter_py_files()
+        yield ROOT / ".env"
+
+
+def serve_alone(config: uvicorn.Config, sockets: Any) -> None:
+    """Serves on a socket of this process's own: when it has failed, clients do not wait for it."""
+    uvicorn.Server(config).run()
 
 
 def check_address() -> str:
@@ -44,17 +72,21 @@ def main() -> None:
     reload = parser.parse_args().reload
     url = check_address()
     sys.stderr.write(f"API:  {url}/api/todos\nDocs: {url}/docs\n")
-    uvicorn.run(
-        "backend.main:app",
-        host=settings.host,
-        port=settings.port,
-        workers=1 if reload else settings.workers,
-        reload=reload,
-        reload_dirs=[str(Path(__file__).parent)] if reload else None,
-        log_level=settings.log_level,
-        access_log=False,  # RequestLog writes it
-        timeout_graceful_shutdown=GRACE,
-    )
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "log_level": settings.log_level,
+        "access_log": False,  # RequestLog writes it
+        "timeout_graceful_shutdown": GRACE,
+    }
+    app = "backend.__main__:own_app"
+    if reload:
+        watched = [str(Path(__file__).parent)]
+        config = uvicorn.Config(app, reload=True, reload_dirs=watched, **options)
+        Reload(config, target=partial(serve_alone, config), sockets=[]).run()
+    else:
+        uvicorn.run(app, workers=settings.workers, **options)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,20 @@
 """The tables. One todo is one row; the database itself keeps the rules."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, Table, text
+from sqlalchemy import CheckConstraint, Index, String, text
 from sqlmodel import Field, SQLModel
 from typing_extensions import TypeAliasType  # before Python 3.12
 
+from backend.core.tables import BigId, folded, now
+
 TITLE_LENGTH = 200
-MAX_ID = 2**63 - 1
-
-# Most todos have none, and need no entry in its index.
-HAS_KEY = text("idempotency_key IS NOT NULL")
-
-# A letter can fold to three characters, as "ΐ" does.
-FOLDED_TITLE_LENGTH = 3 * TITLE_LENGTH
 
 Status = TypeAliasType("Status", Literal["active", "completed"])
 
-# SQLite numbers rows only in a column of its type INTEGER, which is 64 bits wide.
-BigId = BigInteger().with_variant(Integer, "sqlite")
-# Both databases then compare by code point; SQLite does so by itself.
-CodePoints = String(FOLDED_TITLE_LENGTH).with_variant(
-    String(FOLDED_TITLE_LENGTH, collation="C"), "postgresql"
-)
-
-
-def now() -> datetime:
-    """Returns the time, in UTC."""
-    return datetime.now(UTC)
-
-
-def fold(title: str) -> str:
-    """Returns a title as search and sorting see it: without upper and lower case."""
-    return title.casefold()
+# Most rows have none, and need no entry in its index.
+HAS_KEY = text("idempotency_key IS NOT NULL")
 
 
 class Todo(SQLModel, table=True):
@@ -64,20 +45,9 @@ class Todo(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     title: str = Field(sa_type=String(TITLE_LENGTH))
-    title_folded: str = Field(sa_type=CodePoints)
+    title_folded: str = folded("title", TITLE_LENGTH)
     status: str = Field(sa_type=String(9))
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime = Field(default_factory=now)
+    updated_at: datetime = Field(default_factory=now)
     idempotency_key: str | None = Field(default=None, sa_type=String(255))
     idempotency_digest: str | None = Field(default=None, sa_type=String(64))
-
-
-# With it, searching costs the same in a million todos. The extension comes with most
-# PostgreSQL servers; without it, searching reads the whole table.
-POSTGRES_SEARCH_INDEX = (
-    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    "CREATE INDEX IF NOT EXISTS todos_by_title_part ON todos USING gin (title_folded gin_trgm_ops)",
-)
-
-# SQLModel makes it, but does not say so to the type checker.
-todos: Table = Todo.__table__  # type: ignore[attr-defined]

@@ -30,6 +30,8 @@ ROOT = Path(__file__).parent.parent
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")
 HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
+TRIPLET = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-(linux|darwin|apple|w64|mingw)[a-z0-9_.-]*")
+
 
 def parse_database_url(value: str) -> URL:
     """Returns the SQLAlchemy URL of a supported database, with its driver named.
@@ -46,6 +48,8 @@ def parse_database_url(value: str) -> URL:
         return url.set(drivername="postgresql+psycopg2")
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise ValueError(f"begins with {url.drivername}://, not sqlite:// or postgresql://")
+    if url.host:
+        raise ValueError("names a host, where a file takes three slashes: sqlite:///")
     if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise ValueError("names no file: an in-memory SQLite is another one on each connection")
     file = ROOT / url.database
@@ -75,6 +79,19 @@ def check_host_name(value: str) -> str:
     return value
 
 
+def ignore_triplet(value: str) -> str:
+    """Returns where to listen; the default where a compiler's name of the machine stands.
+
+    conda's compilers export one as `HOST`, to whoever has them installed.
+    """
+    if not TRIPLET.fullmatch(value):
+        return value
+    sys.stderr.write(
+        f"HOST={value} is no address, but a compiler's name of this machine: ignored\n"
+    )
+    return "127.0.0.1"
+
+
 CommaSeparated = BeforeValidator(split_commas)
 Origin = Annotated[str, AfterValidator(check_origin)]
 HostName = Annotated[str, AfterValidator(check_host_name)]
@@ -96,7 +113,9 @@ class Settings(BaseModel):
         default=["localhost", "127.0.0.1", "[::1]"],
         examples=["localhost,127.0.0.1,api.example.com"],
     )
-    host: str = Field(default="127.0.0.1", examples=["127.0.0.1"])
+    host: Annotated[str, BeforeValidator(ignore_triplet)] = Field(
+        default="127.0.0.1", examples=["127.0.0.1"]
+    )
     port: int = Field(default=8000, ge=1, le=65535, examples=["8000"])
     workers: int = Field(default=1, ge=1, le=64, examples=["4"])
     log_level: Annotated[

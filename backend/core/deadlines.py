@@ -2,9 +2,12 @@
 
 A connection is lent until the deadline of its request. Whoever overstays is cut off from
 outside, ten times a second. No timeout of a server can do that to a database that hangs,
-and no timeout of libpq does it while the other side's kernel still answers.
+and no timeout of libpq does it while the other side's kernel still answers. What runs
+outside of a request, such as a script, has no deadline unless it starts one.
 """
 
+import logging
+import math
 import socket
 import sqlite3
 import threading
@@ -18,13 +21,13 @@ import psycopg2
 from sqlalchemy import exc
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.settings import settings
+logger = logging.getLogger(__name__)
 
 # The last tenth of a request's time is for sending the answer.
-REQUEST_BUDGET = 0.9 * settings.request_timeout
+SHARE_OF_DATABASE = 0.9
 CUTTING_INTERVAL = 0.1  # seconds
 
-_deadline: ContextVar[float] = ContextVar("deadline")
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
 def start_deadline(seconds: float) -> None:
@@ -33,7 +36,10 @@ def start_deadline(seconds: float) -> None:
 
 
 def remaining_time() -> float:
-    """Returns the seconds left to the request. Raises `exc.TimeoutError` when there are none."""
+    """Returns the seconds left, `math.inf` where there is no deadline.
+
+    Raises `exc.TimeoutError` when there are none.
+    """
     remaining = _deadline.get() - time.monotonic()
     if remaining <= 0:
         raise exc.TimeoutError("The request waited too long for its turn")
@@ -41,13 +47,14 @@ def remaining_time() -> float:
 
 
 class RequestDeadline:
-    """ASGI middleware that starts the time of each request when it arrives."""
+    """ASGI middleware that starts the time of each request, in seconds, when it arrives."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, request_timeout: float) -> None:
         self.app = app
+        self.budget = SHARE_OF_DATABASE * request_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start_deadline(REQUEST_BUDGET)
+        start_deadline(self.budget)
         await self.app(scope, receive, send)
 
 
@@ -61,7 +68,8 @@ class Loans:
 
     def lend(self, connection: Any) -> None:
         """Notes that the current request uses a connection."""
-        self._deadlines[connection] = _deadline.get()
+        with self._lock:
+            self._deadlines[connection] = _deadline.get()
 
     def take_back(self, connection: Any) -> None:
         """Notes that a connection is no longer in use."""
@@ -69,12 +77,15 @@ class Loans:
             self._deadlines.pop(connection, None)
 
     def cut_overdue(self) -> None:
-        """Cuts off every connection whose deadline has passed; its user gets an error."""
+        """Cuts off every connection whose deadline has passed; its user gets an error.
+
+        Again and again, until it is given back: SQLite forgets a cut that comes between
+        two statements.
+        """
         now = time.monotonic()
         with self._lock:
-            for connection, deadline in list(self._deadlines.items()):
+            for connection, deadline in self._deadlines.items():
                 if deadline < now:
-                    del self._deadlines[connection]
                     cut(connection)
 
 
@@ -92,7 +103,10 @@ def cut(connection: Any) -> None:
 
 
 async def keep_deadlines() -> None:
-    """Cuts overdue connections off for as long as the process serves."""
+    """Cuts overdue connections off for as long as the process serves, whatever goes wrong."""
     while True:
-        loans.cut_overdue()
+        try:
+            loans.cut_overdue()
+        except Exception:
+            logger.exception("overdue connections could not be cut off")
         await anyio.sleep(CUTTING_INTERVAL)

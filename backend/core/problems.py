@@ -1,21 +1,23 @@
 """Errors, all as RFC 9457 problems: the one place that decides what a client is told."""
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, Field
 from sqlalchemy import exc
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.database import DatabaseNotReady, reason
-from backend.settings import settings
+from backend.core.connections import DatabaseNotReady, reason
+from backend.core.requests import route_path
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +34,38 @@ DETAILS = {
     400: "The Host or Origin of the request is not allowed here",
     404: "There is nothing at this path",
     405: "This path does not take this method; Allow names those it takes",
-    413: f"The body is larger than {settings.max_body_size} bytes",
+    408: "The body did not arrive in time",
+    413: "The body is larger than this API takes",
     415: "Send the body as JSON, with the header Content-Type: application/json",
     500: "Something went wrong on our side",
     503: "The database does not answer at the moment; try again shortly",
 }
+
+
+class Problem(BaseModel):
+    """What went wrong, as RFC 9457 writes it."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is nothing at this path"])
+
+
+class InvalidValue(BaseModel):
+    """One thing that is invalid in a request."""
+
+    loc: list[str | int] = Field(examples=[["body", "title"]])
+    msg: str = Field(examples=["Field required"])
+    type: str = Field(examples=["missing"])
+
+
+class ValidationProblem(Problem):
+    """A problem with the request itself, value by value."""
+
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["body.title: Field required"])
+    errors: list[InvalidValue]
 
 
 class ProblemResponse(JSONResponse):
@@ -61,18 +90,18 @@ class ProblemResponse(JSONResponse):
         super().__init__({**problem, **members}, status, headers)
 
 
-class TodoNotFound(HTTPException):
-    """There is no todo with this id."""
+class NotFound(HTTPException):
+    """There is no row of this model with this id."""
 
-    def __init__(self) -> None:
-        super().__init__(404, "Todo not found")
+    def __init__(self, model: type) -> None:
+        super().__init__(404, f"{noun(model).capitalize()} not found")
 
 
-class TodoHasChanged(HTTPException):
-    """`If-Match` does not name the todo's current ETag."""
+class HasChanged(HTTPException):
+    """`If-Match` does not name the row's current ETag."""
 
-    def __init__(self) -> None:
-        super().__init__(412, "The todo has changed since you read it")
+    def __init__(self, model: type) -> None:
+        super().__init__(412, f"The {noun(model)} has changed since you read it")
 
 
 class DatabaseDefect(Exception):
@@ -84,6 +113,11 @@ class NotReady(HTTPException):
 
     def __init__(self, detail: str) -> None:
         super().__init__(503, detail, RETRY_LATER)
+
+
+def noun(model: type) -> str:
+    """Returns what a person calls a row of the model: "shopping list" for `ShoppingList`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", model.__name__).lower()
 
 
 def invalid(loc: tuple[str | int, ...], message: str, kind: str) -> RequestValidationError:
@@ -102,29 +136,36 @@ async def answer_http_exception(request: Request, error: Exception) -> ProblemRe
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Returns every method that the path takes; a route by itself knows only its own."""
-    methods = [
-        method
-        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
+    """Returns every method that the path takes; a route by itself knows only its own.
+
+    A word that is a path of its own, such as `stats`, is no id.
+    """
+    path = route_path(request.scope)
+    routes = [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and route.path_regex.match(path)
     ]
-    if "GET" in methods:
-        methods.insert(methods.index("GET") + 1, "HEAD")
-    return methods
+    literal = [route for route in routes if route.path == path]
+    methods = {method for route in literal or routes for method in route.methods or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 async def answer_invalid_request(request: Request, error: Exception) -> ProblemResponse:
     """Answers a request that breaks the rules of its route's signature."""
     assert isinstance(error, RequestValidationError)
+    if any(each["loc"][0] == "path" for each in error.errors()):
+        methods = allowed_methods(request)
+        if request.method not in methods:
+            return ProblemResponse(405, headers={"Allow": ", ".join(methods)})
     if isinstance(error.body, bytes):  # FastAPI parses only what is sent as JSON
         return ProblemResponse(415)
     # Only these three members: the others repeat the input, and may be no JSON at all.
     errors = [{key: each[key] for key in ("loc", "msg", "type")} for each in error.errors()]
     if errors[0]["type"] == "json_invalid":
-        errors[0] |= {"loc": ["body"], "msg": "Input should be valid JSON"}
+        # The parser says where, and what it expected there, not what it found.
+        expected = error.errors()[0]["ctx"]["error"]
+        errors[0] |= {"loc": ["body"], "msg": f"Input should be valid JSON: {expected}"}
     where = ".".join(str(step) for step in errors[0]["loc"])
     return ProblemResponse(422, f"{where}: {errors[0]['msg']}", errors=errors)
 
@@ -135,7 +176,7 @@ async def answer_database_error(request: Request, error: Exception) -> ProblemRe
     if not is_outage(error):
         # The driver's own text may hold a row, which is not for the log.
         raise DatabaseDefect(reason(error)).with_traceback(error.__traceback__) from None
-    logger.warning("%s database: %s", request.scope["request_id"], reason(error))
+    logger.warning("%s database: %s", request.scope.get("request_id"), reason(error))
     return ProblemResponse(503, headers=RETRY_LATER)
 
 
@@ -152,38 +193,48 @@ def is_outage(error: DatabaseNotReady | exc.TimeoutError | exc.DBAPIError) -> bo
     )
 
 
-async def answer_defect(request: Request, error: Exception) -> ProblemResponse:
-    """Answers what nobody expected; `RequestLog` writes the trace."""
-    return ProblemResponse(500)
-
-
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes the app answer every exception with a problem."""
+    """Makes the app answer every exception that it expects with a problem."""
     app.add_exception_handler(StarletteHTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_invalid_request)
     for kind in (DatabaseNotReady, exc.TimeoutError, exc.DBAPIError):
         app.add_exception_handler(kind, answer_database_error)
-    app.add_exception_handler(Exception, answer_defect)
 
 
-class PlainErrors:
-    """ASGI middleware that gives the plain-text errors of the libraries inside it our shape."""
+class ProblemsOnly:
+    """ASGI middleware: what goes wrong inside it without our shape gets it here.
+
+    That is an exception that nobody expected, whose trace goes to the log, and the
+    plain-text errors of the libraries.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        replaced = False
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = replaced = False
 
         async def send_problem(message: Message) -> None:
-            nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                headers = MutableHeaders(scope=message)
-                if headers.get("content-type", "").startswith("text/plain"):
-                    replaced = True
-                    del headers["content-type"], headers["content-length"]
-                    await ProblemResponse(message["status"], headers=headers)(scope, receive, send)
+            nonlocal started, replaced
+            if message["type"] == "http.response.start":
+                started = True
+                if message["status"] >= 400:
+                    headers = MutableHeaders(scope=message)
+                    if headers.get("content-type", "").startswith("text/plain"):
+                        replaced = True
+                        del headers["content-type"], headers["content-length"]
+                        problem = ProblemResponse(message["status"], headers=headers)
+                        await problem(scope, receive, send)
             if not replaced:
                 await send(message)
 
-        await self.app(scope, receive, send_problem if scope["type"] == "http" else send)
+        try:
+            await self.app(scope, receive, send_problem)
+        except Exception:
+            logger.exception("%s failed", scope.get("request_id", "a request"))
+            if started:
+                raise  # too late to say so
+            await ProblemResponse(500)(scope, receive, send)

@@ -1,0 +1,1 @@
+"""The machinery that knows no resource: what every resource gets by calling plain functions."""

@@ -1,0 +1,344 @@
+"""The connections and sessions of one database.
+
+The pool rule: a session is opened and closed inside one worker thread, and the pool
+has a connection for every worker thread and one more for the readiness check. So no
+thread ever waits for a connection, no connection ever waits for a thread, and requests
+cannot wait for each other in a circle, however many clients there are: the surplus
+waits in one fair queue for a thread.
+
+The commit rule: connections are in autocommit mode, so a reading session costs no
+round trip but its query. A writing session makes a transaction: when its
+`with writing() as session:` ends, COMMIT has returned, or the block has raised.
+"""
+
+import logging
+import math
+import queue
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
+from sqlalchemy import URL, Connection, Dialect, create_engine, event, exc, func
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel import Session
+from sqlmodel import select as sql_select
+
+from backend.core.deadlines import SHARE_OF_DATABASE, loans, remaining_time
+from backend.core.tables import moment_after_on_sqlite
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_CONNECT_TIMEOUT = 1  # libpq counts whole seconds, and 0 is for ever
+LONGEST_BUSY_TIMEOUT = 86_400.0  # seconds; SQLite has no word for "for ever"
+
+
+class DatabaseNotReady(exc.SQLAlchemyError):
+    """The database cannot be used now, for a reason that is in the log."""
+
+
+class Database:
+    """One database: its pool of connections, its sessions, and whether they can be had."""
+
+    def __init__(
+        self, url: URL, *, pool_size: int, connect_timeout: int, request_timeout: float, echo: bool
+    ) -> None:
+        """Prepares the pool; connects to nothing yet. The timeouts are in seconds."""
+        self.url = url
+        self.on_sqlite = url.get_backend_name() == "sqlite"
+        self.pool_size = pool_size
+        self.connect_timeout = connect_timeout
+        self.request_timeout = request_timeout
+        self.ready = True  # `serving` takes it back until the tables are there
+        self.file = SQLiteFile(Path(url.database or "")) if self.on_sqlite else None
+        self.engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            # Both are SQLAlchemy's defaults, and what is rolled back rests on them.
+            skip_autocommit_rollback=False,
+            pool_reset_on_return="rollback",
+            pool_size=pool_size + 1,
+            max_overflow=0,
+            pool_timeout=SHARE_OF_DATABASE * request_timeout,
+            pool_use_lifo=True,
+            echo=echo,
+            hide_parameters=True,
+        )
+        self.writing_engine = self.engine.execution_options()  # the same pool, its own events
+        event.listen(self.engine, "do_connect", self._connect)
+        event.listen(self.engine, "checkout", self._check_out)
+        event.listen(self.engine, "checkin", self._check_in)
+        if self.on_sqlite:
+            event.listen(self.writing_engine, "begin", begin_on_sqlite)
+            event.listen(self.writing_engine, "commit", commit_on_sqlite)
+        else:
+            event.listen(self.writing_engine, "begin", begin_on_postgres)
+
+    def reading(self) -> Session:
+        """Returns a session for queries, each of which sees what is committed when it runs.
+
+        Use it as `with reading() as session:`. Raises `DatabaseNotReady`, or
+        `exc.TimeoutError` when the request's time is over.
+        """
+        self._require()
+        return Session(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Yields a session for changes, all of them committed when the block ends, or none.
+
+        Use it as `with writing() as session:`. Raises `DatabaseNotReady`, or
+        `exc.TimeoutError` when the request's time is over.
+        """
+        self._require()
+        with Session(self.writing_engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def _require(self) -> None:
+        # Before a connection is asked for: an error later would cost the connection.
+        remaining_time()
+        if not self.ready:
+            raise DatabaseNotReady("The tables are not made yet")
+
+    def _connect(self, dialect: Dialect, record: Any, cargs: Any, cparams: Any) -> Any:
+        if self.file:
+            self.file.require()
+            made = dialect.connect(*cargs, **cparams)
+            self.file.remember()
+            made.create_function("moment_after", 1, moment_after_on_sqlite, deterministic=True)
+            return made
+        made = dialect.connect(
+            *cargs, connection_factory=TransactionConnection, **self._in_time(cparams)
+        )
+        loans.lend(made)
+        encoding = made.get_parameter_status("server_encoding")
+        if encoding != "UTF8":
+            made.close()
+            raise DatabaseNotReady(
+                f"it is encoded in {encoding}, which cannot hold every text; make one with: "
+                "createdb --encoding=UTF8 --template=template0"
+            )
+        if remaining_time() < math.inf:
+            # What is cut off here must not go on for ever there.
+            milliseconds = round(1000 * self.request_timeout)
+            made.cursor().execute(f"SET statement_timeout = {milliseconds}")
+        return made
+
+    def _in_time(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Returns the driver's parameters for connecting within the time that is left."""
+        asked = int(parameters.get("connect_timeout", self.connect_timeout))
+        seconds = math.floor(min(asked, self.connect_timeout, remaining_time()))
+        if seconds < SHORTEST_CONNECT_TIMEOUT:
+            raise exc.TimeoutError("Too little of the request's time is left for connecting")
+        in_time = {**parameters, "connect_timeout": seconds}
+        if not parameters.get("host") or "hostaddr" in parameters:
+            return in_time
+        names = str(parameters["host"]).split(",")
+        ports = str(parameters.get("port", "")).split(",")
+        if len(ports) == 1:
+            ports *= len(names)
+        found = [
+            (name, address, port)
+            for name, port in zip(names, ports, strict=True)
+            for address in resolve(name, seconds)
+        ]
+        # libpq takes the time for each address anew.
+        in_time["connect_timeout"] = max(seconds // len(found), SHORTEST_CONNECT_TIMEOUT)
+        for key, values in zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True):
+            in_time[key] = ",".join(values)
+        return in_time
+
+    def _check_out(self, made: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
+        """Lends a connection for the rest of the request's time; a dead one is replaced."""
+        loans.lend(made)
+        if self.file:
+            self.file.require()
+            limit_waiting(made)
+        elif made.closed or has_news(made):
+            raise exc.DisconnectionError("The server has closed the connection")
+
+    def _check_in(self, made: Any, entry: ConnectionPoolEntry) -> None:
+        """Ends the loan of a connection."""
+        loans.take_back(made)
+
+
+def serialize(session: Session, name: str) -> None:
+    """Lets only one transaction at a time past this point with this name, until it ends.
+
+    For what finds its rows by a condition: two such could each wait for the other's rows.
+    SQLite has a single writer anyway.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        session.exec(sql_select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+def reason(error: exc.SQLAlchemyError) -> str:
+    """Returns what the driver said, on one line and without any values of a row."""
+    said = getattr(error, "orig", error)
+    primary = getattr(getattr(said, "diag", None), "message_primary", None)
+    return " ".join((primary or str(said)).split())
+
+
+def has_news(postgres_connection: Any) -> bool:
+    """Returns whether an idle PostgreSQL connection has something to read.
+
+    Nothing was asked, so it is the server's goodbye. This costs 1 µs, where asking
+    `SELECT 1` first, as `pool_pre_ping` does, costs 70.
+    """
+    poll = select.poll()
+    poll.register(postgres_connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def resolve(name: str, seconds: float) -> list[str]:
+    """Returns the addresses of a host; an empty one for the folder of a socket.
+
+    libpq's own search for them has no time limit. Raises `exc.OperationalError` when
+    none is found within these seconds.
+    """
+    if name.startswith(("/", "@")):
+        return [""]
+    found: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
+
+    def search() -> None:
+        try:
+            known = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            found.put(list(dict.fromkeys(str(each[4][0]) for each in known)))
+        except OSError as error:
+            found.put(error)
+
+    # A daemon, because a search that hangs cannot be ended, and must not hold up the exit.
+    threading.Thread(target=search, daemon=True).start()
+    try:
+        addresses = found.get(timeout=seconds)
+    except queue.Empty:
+        addresses = TimeoutError("nobody says which address it has")
+    if isinstance(addresses, OSError):
+        said = psycopg2.OperationalError(f"the host {name} was not found: {addresses.args[-1]}")
+        raise exc.OperationalError(None, None, said)
+    return addresses
+
+
+# What follows makes transactions.
+
+
+def limit_waiting(sqlite_connection: Any) -> None:
+    """Lets SQLite wait for a lock until the deadline; it cannot be cut off while it does."""
+    milliseconds = round(1000 * min(remaining_time(), LONGEST_BUSY_TIMEOUT))
+    sqlite_connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+
+def begin_on_sqlite(connected: Connection) -> None:
+    """Begins as a writer: a transaction that reads first would then find SQLite locked."""
+    connected.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def commit_on_sqlite(connected: Connection) -> None:
+    """Lets COMMIT, which waits for readers, wait only for what is left of the time."""
+    limit_waiting(connected.connection.driver_connection)
+
+
+def begin_on_postgres(connected: Connection) -> None:
+    """Begins with the first statement."""
+    driver_connection: Any = connected.connection.driver_connection
+    driver_connection.begin()
+
+
+class SQLiteFile:
+    """SQLite's file, watched: a connection goes on with one that was deleted, as if nothing was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+        self._said = False
+
+    def remember(self) -> None:
+        """Notes which file the connections have open."""
+        if self._identity is None:
+            self._identity = self._look()
+
+    def require(self) -> None:
+        """Raises `DatabaseNotReady` when the file in use is no longer where it was."""
+        if self._identity is None or self._look() == self._identity:
+            return
+        if not self._said:
+            self._said = True
+            logger.error(
+                "%s was deleted or replaced while the API used it; start the API again, "
+                "and stop it before you do that",
+                self.path,
+            )
+        raise DatabaseNotReady("its file is gone")
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+class TransactionConnection(connection):
+    """psycopg2's connection in autocommit mode, on which `begin` starts a transaction all the same.
+
+    The driver by itself sends BEGIN alone and waits for the answer. Here it travels with
+    the first statement, which saves a tenth of the time of a create (the benchmark).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.autocommit = True
+        self.cursor_factory = TransactionCursor
+        self.begins = False
+
+    def begin(self) -> None:
+        """Makes the next statement the first of a transaction."""
+        self.begins = True
+
+    def commit(self) -> None:
+        """Ends the transaction, if there is one, for good.
+
+        Raises `psycopg2.errors.InFailedSqlTransaction` when a statement in it has failed,
+        whose error was caught: PostgreSQL then takes everything back without a word.
+        """
+        if self._end("COMMIT") == "ROLLBACK":
+            raise psycopg2.errors.InFailedSqlTransaction(
+                "a statement of the transaction had failed, so nothing was committed"
+            )
+
+    def rollback(self) -> None:
+        """Takes the transaction back, if there is one."""
+        self._end("ROLLBACK")
+
+    def _end(self, statement: str) -> str | None:
+        self.begins = False
+        if self.get_transaction_status() == TRANSACTION_STATUS_IDLE:
+            return None
+        with self.cursor() as ending:
+            ending.execute(statement)
+            return ending.statusmessage
+
+
+class TransactionCursor(cursor):
+    """A cursor of a `TransactionConnection`."""
+
+    connection: TransactionConnection
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - the driver's name
+        """Sends a statement, with BEGIN before it where the transaction is to start."""
+        if self.connection.begins:
+            self.connection.begins = False
+            query = f"BEGIN; {query}"
+        super().execute(query, vars)
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        """Sends a statement for each of the values, after a BEGIN of its own."""
+        if self.connection.begins:
+            self.connection.begins = False
+            super().execute("BEGIN")
+        super().executemany(query, vars_list)

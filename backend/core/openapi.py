@@ -1,0 +1,159 @@
+"""What the OpenAPI document says beyond what FastAPI finds out by itself.
+
+What a route takes says what it can answer: one that takes a body can refuse it, one that
+takes `If-Match` can answer 412. So no route has to list its errors and headers.
+"""
+
+from inspect import iscoroutinefunction
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from backend.core.problems import Problem, ValidationProblem
+from backend.core.requests import HEALTH
+
+Schema = dict[str, Any]
+
+REF = "#/components/schemas/"
+
+MEANINGS = {
+    "400": "The Host of the request is not allowed here",
+    "404": "There is no such {noun}",
+    "408": "The body did not arrive in time",
+    "412": "The {noun} has changed: `If-Match` does not hold",
+    "413": "The body is too large",
+    "415": "The body is not sent as JSON",
+    "422": "Something in the path, query, headers or body is invalid",
+    "500": "A defect of ours",
+    "503": "The database is away, hangs or is full",
+}
+HOST_REFUSED, DEFECT, DATABASE_AWAY = {"400"}, {"500"}, {"503"}
+# By what a route takes: a kind of parameter, or the name of a header.
+WITH = {
+    "body": ("408", "413", "415", "422"),
+    "query": ("422",),
+    "header": ("422",),
+    "path": ("404", "422"),
+    "If-Match": ("412",),
+}
+
+
+def operation_id(route: APIRoute) -> str:
+    """Returns the route's name, its function's by default: it reads well in generated clients."""
+    return route.name
+
+
+def describe(app: FastAPI) -> None:
+    """Completes the app's document: fastapi.tiangolo.com/how-to/extending-openapi."""
+    generate = app.openapi
+
+    def openapi() -> Schema:
+        if app.openapi_schema:
+            return app.openapi_schema
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for problem in (Problem, ValidationProblem):
+            own = problem.model_json_schema(ref_template=REF + "{model}")
+            schemas |= own.pop("$defs", {})
+            schemas[problem.__name__] = own
+        for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own 422
+            schemas.pop(unused, None)
+        # What runs on the event loop has no thread to use the database in.
+        asynchronous = {
+            route.name
+            for route in iter_route_contexts(app.routes)
+            if iscoroutinefunction(route.endpoint)
+        }
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                always = set() if path.startswith(HEALTH) else HOST_REFUSED
+                if operation["operationId"] not in asynchronous:
+                    always = always | DATABASE_AWAY
+                complete(operation, always | DEFECT)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # the documented way
+
+
+def complete(operation: Schema, statuses: set[str]) -> None:
+    """Adds every answer and header that an operation gives; `statuses` are some of them."""
+    parameters = operation.get("parameters", [])
+    for parameter in parameters:
+        drop_null(parameter["schema"])
+        if parameter["in"] == "path":
+            parameter.setdefault("description", f"The number of the {noun_of(operation)}")
+    takes = {each["in"] for each in parameters} | {each["name"] for each in parameters}
+    if "requestBody" in operation:
+        takes.add("body")
+    responses = operation["responses"]
+    statuses = statuses.union(*(WITH[each] for each in takes if each in WITH))
+    for status in statuses:
+        responses.setdefault(status, {})
+    if responses.get("422", {}).get("content", {}).get("application/json"):
+        responses["422"] = {}  # FastAPI's own, of another shape
+    for status, response in responses.items():
+        if status >= "400":
+            complete_problem(operation, status, response)
+    add_headers(operation, takes)
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def complete_problem(operation: Schema, status: str, response: Schema) -> None:
+    """Says what an error of an operation means, and that it is a problem (RFC 9457)."""
+    meaning = MEANINGS.get(status, "").format(noun=noun_of(operation))
+    if response.get("description") in (None, "", "Validation Error"):
+        response["description"] = meaning
+    model = ValidationProblem if status == "422" else Problem
+    content = response.pop("content", {})
+    schema = content.get("application/json", {}).get("schema", {"$ref": REF + model.__name__})
+    response["content"] = {"application/problem+json": {"schema": schema}}
+    if status == "503":
+        wait = header("Seconds to wait before trying again", "integer")
+        response.setdefault("headers", {}).setdefault("Retry-After", wait)
+
+
+def add_headers(operation: Schema, takes: set[str]) -> None:
+    """Adds the headers of an answer with one row, with a new one, and with a list of them."""
+    noun = noun_of(operation)
+    etag = {"ETag": header(f"Changes with every change of the {noun}")}
+    location = {"Location": header(f"The path of the new {noun}")}
+    page = {
+        "Link": header("The way to the next page (RFC 8288), if there is one", required=False),
+        "X-Total-Count": header(
+            f"How many {noun} match; with `total=true`", "integer", required=False
+        ),
+    }
+    responses = operation["responses"]
+    if "If-None-Match" in takes:
+        responses.setdefault("304", {"description": f"The {noun} has not changed"})
+        responses["304"].setdefault("headers", {}).update(etag)
+    if "200" in responses and takes & {"If-Match", "If-None-Match"}:
+        responses["200"].setdefault("headers", {}).update(etag)
+    if "201" in responses and "$ref" in answer_schema(responses["201"]):
+        responses["201"].setdefault("headers", {}).update(etag | location)
+    if "200" in responses and "cursor" in takes:
+        responses["200"].setdefault("headers", {}).update(page)
+
+
+def answer_schema(response: Schema) -> Schema:
+    """Returns the schema of an answer in JSON; an empty one where there is none."""
+    schema: Schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+    return schema
+
+
+def header(description: str, kind: str = "string", *, required: bool = True) -> Schema:
+    """Returns the description of a response header."""
+    return {"description": description, "schema": {"type": kind}, "required": required}
+
+
+def noun_of(operation: Schema) -> str:
+    """Returns what an operation is about, by its name: "todo" for `read_todo`."""
+    return str(operation["operationId"]).partition("_")[2].replace("_", " ")
+
+
+def drop_null(schema: Schema) -> None:
+    """Takes null out of a parameter's schema: what may be left out is not therefore null."""
+    if "anyOf" in schema:
+        kinds = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
+        schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})

@@ -1,0 +1,198 @@
+"""The start and the end of serving: tables made, readiness told, the end announced.
+
+A database that is down does not stop the start. The process says so in its log, answers
+503, and tries again every second.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.to_thread import current_default_thread_limiter, run_sync
+from sqlalchemy import Connection, MetaData, exc, func, inspect, select
+
+from backend.core.connections import Database, reason
+from backend.core.deadlines import keep_deadlines, start_deadline
+from backend.core.problems import NotReady
+from backend.core.tables import folded_columns
+
+logger = logging.getLogger(__name__)
+
+READINESS_BUDGET = 2.0  # seconds
+TABLES_BUDGET = 60.0
+TABLES_PAUSE = 1.0
+LOCK_TIMEOUT = 1.0  # others may queue behind us for as long
+PATIENCE = 1.0  # then the process listens, whether or not the tables are there
+
+# Any constant will do, as long as all workers take the same.
+TABLES_LOCK = 7_060_451
+
+# Before 3.51.3, two connections can corrupt a WAL file: sqlite.org/wal.html#walresetbug
+SQLITE_JOURNAL = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "DELETE"
+
+readiness_limiter = anyio.CapacityLimiter(1)  # so it takes one connection, and no worker thread
+
+
+@asynccontextmanager
+async def serving(
+    database: Database, metadata: MetaData, *, shutdown_delay: float
+) -> AsyncIterator[None]:
+    """Keeps the database usable for as long as the process serves.
+
+    Tables are made, deadlines kept, the end is announced `shutdown_delay` seconds before
+    it comes, and connections are closed then.
+    """
+    current_default_thread_limiter().total_tokens = database.pool_size
+    with announced_shutdown(shutdown_delay):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_deadlines)
+            await start_with_patience(tasks, partial(make_ready, database, metadata))
+            yield
+            tasks.cancel_scope.cancel()
+    database.engine.dispose()
+
+
+async def start_with_patience(
+    tasks: TaskGroup, task: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Starts a task and waits for its end, but not for longer than a client would like to."""
+    ended = anyio.Event()
+
+    async def run() -> None:
+        await task()
+        ended.set()
+
+    tasks.start_soon(run)
+    with anyio.move_on_after(PATIENCE):
+        await ended.wait()
+
+
+async def make_ready(database: Database, metadata: MetaData) -> None:
+    """Tries to make the tables until the database lets it; says why it does not yet."""
+    database.ready = False
+    said = ""
+    while not database.ready:
+        start_deadline(TABLES_BUDGET)
+        try:
+            await run_sync(make_tables, database, metadata, abandon_on_cancel=True)
+            database.ready = True
+        except exc.SQLAlchemyError as error:
+            if reason(error) != said:
+                said = reason(error)
+                where = database.url.render_as_string(hide_password=True)
+                logger.error("the database %s cannot be used, trying again: %s", where, said)
+            await anyio.sleep(TABLES_PAUSE)
+    if said:
+        logger.info("the database is there")
+
+
+def make_tables(database: Database, metadata: MetaData) -> None:
+    """Makes the tables and indexes that are not there yet; several workers may do so at once."""
+    if database.on_sqlite:
+        with database.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA journal_mode = {SQLITE_JOURNAL}")
+    with database.writing_engine.begin() as connection:
+        if not database.on_sqlite:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{TABLES_BUDGET}s'")
+            connection.execute(select(func.pg_advisory_xact_lock(TABLES_LOCK)))
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+        metadata.create_all(connection)
+        if not database.on_sqlite:
+            make_search_indexes(connection, metadata)
+
+
+def make_search_indexes(connection: Connection, metadata: MetaData) -> None:
+    """Makes an index for searching each folded column, where the server has what it needs.
+
+    With it, searching costs the same in a million rows. Its extension comes with most
+    PostgreSQL servers; without it, searching reads the whole table.
+    """
+    # Looked up first: CREATE INDEX IF NOT EXISTS waits for every writer before it looks.
+    there = {
+        index["name"]
+        for indexes in inspect(connection).get_multi_indexes().values()
+        for index in indexes
+    }
+    missing = {
+        name: f"{table.name} USING gin ({copy} gin_trgm_ops)"
+        for table in metadata.sorted_tables
+        for column, copy in folded_columns(table).items()
+        if (name := f"{table.name}_by_{column}_part") not in there
+    }
+    if not missing:
+        return
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+            for name, what in missing.items():
+                connection.exec_driver_sql(f"CREATE INDEX {name} ON {what}")
+    except exc.DBAPIError as error:
+        logger.warning("search will read the whole table: %s", reason(error))
+
+
+class Shutdown:
+    """Whether the process has been told to stop."""
+
+    announced = False
+
+
+async def require_ready(database: Database) -> None:
+    """Raises `NotReady`, a 503, when the process was told to stop or the database is silent."""
+    if Shutdown.announced:
+        raise NotReady("The process is shutting down")
+    start_deadline(READINESS_BUDGET)
+    try:
+        await run_sync(ping, database, limiter=readiness_limiter)
+    except exc.SQLAlchemyError as error:
+        logger.warning("not ready: %s", reason(error))
+        raise NotReady("The database does not answer") from None
+
+
+def ping(database: Database) -> None:
+    """Asks the database for an answer. Raises `exc.SQLAlchemyError` when there is none in time."""
+    with database.reading() as session:
+        # SQLite answers `SELECT 1` without looking at its file.
+        source = " FROM sqlite_schema" if database.on_sqlite else ""
+        session.connection().exec_driver_sql(f"SELECT 1{source}")
+
+
+@contextmanager
+def announced_shutdown(delay: float) -> Iterator[None]:
+    """Puts seconds between SIGTERM and what the server does about it.
+
+    Meanwhile all is served but readiness, so that a load balancer finds out first and
+    sends no more. The server then stops listening and finishes what is under way.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a test client's thread, where signals cannot be had
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if callable(before):
+            before(number, frame)
+        elif before is signal.SIG_DFL:  # a program that runs the app without a server of its own
+            signal.signal(number, before)
+            os.kill(os.getpid(), number)
+
+    def announce(number: int, frame: FrameType | None) -> None:
+        Shutdown.announced = True
+        loop.call_soon_threadsafe(loop.call_later, delay, stop, number, frame)
+
+    signal.signal(signal.SIGTERM, announce)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        Shutdown.announced = False

@@ -1,0 +1,127 @@
+"""What tables are made of, and what each row keeps true by itself: its times, its folded texts.
+
+A table with `created_at` and `updated_at` has them kept, and so has one with a `folded`
+column: before a row is written, whoever changed it and however.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Integer, String, Table, case, event
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import Field, SQLModel, UTCDateTime
+
+MAX_ID = 2**63 - 1
+
+# SQLite numbers rows only in a column of its type INTEGER, which is 64 bits wide.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+# A letter can fold to three characters, as "ΐ" does.
+LONGEST_FOLD = 3
+
+MOMENT = timedelta(microseconds=1)
+
+
+def now() -> datetime:
+    """Returns the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def fold(text: str) -> str:
+    """Returns a text as search and sorting see it: without upper and lower case."""
+    return text.casefold()
+
+
+def folded(name: str, length: int) -> Any:
+    """Returns the column that holds another one, of up to `length` characters, folded.
+
+    Both databases compare it by code point, which SQLite does by itself. It is kept by
+    itself too: no code has to set it.
+    """
+    size = LONGEST_FOLD * length
+    return Field(
+        default="",
+        sa_type=String(size).with_variant(String(size, collation="C"), "postgresql"),
+        sa_column_kwargs={"info": {"folds": name}},
+    )
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """Returns the table of a model."""
+    table: Table = model.__table__  # type: ignore[attr-defined] # SQLModel makes it
+    return table
+
+
+@cache
+def folded_columns(table: Table) -> dict[str, str]:
+    """Returns the names of the columns that are kept folded, each with its folded one's name."""
+    return {column.info["folds"]: column.name for column in table.c if "folds" in column.info}
+
+
+def fold_all(table: Table, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of the folded columns that belong to values of a table's columns."""
+    return {
+        copy: None if values[name] is None else fold(values[name])
+        for name, copy in folded_columns(table).items()
+        if name in values
+    }
+
+
+@event.listens_for(Mapper, "before_insert")
+@event.listens_for(Mapper, "before_update")
+def keep_folds(mapper: Mapper[Any], connection: Any, row: Any) -> None:
+    """Folds what is kept folded."""
+    table: Any = mapper.local_table
+    values = {name: getattr(row, name) for name in folded_columns(table)}
+    for name, value in fold_all(table, values).items():
+        setattr(row, name, value)
+
+
+@event.listens_for(Mapper, "before_insert")
+def start_times(mapper: Mapper[Any], connection: Any, row: Any) -> None:
+    """Lets a new row be as old as its last change."""
+    if "updated_at" in mapper.columns and "created_at" in mapper.columns:
+        row.updated_at = row.created_at
+
+
+@event.listens_for(Mapper, "before_update")
+def move_time(mapper: Mapper[Any], connection: Any, row: Any) -> None:
+    """Moves the time of the last change forward, even where the clock went back."""
+    if "updated_at" in mapper.columns:
+        row.updated_at = max(now(), row.updated_at + MOMENT)
+
+
+class moment_after(FunctionElement[datetime]):  # noqa: N801 - stands in statements as a SQL function
+    """The time a microsecond after that of a column."""
+
+    name = "moment_after"
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(moment_after, "postgresql")
+def _(element: moment_after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"({compiler.process(element.clauses, **kw)} + interval '1 microsecond')"
+
+
+@compiles(moment_after, "sqlite")
+def _(element: moment_after, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"moment_after({compiler.process(element.clauses, **kw)})"
+
+
+def moment_after_on_sqlite(stored: str) -> str:
+    """Returns the time a microsecond after one, both as SQLite's column has them."""
+    return (datetime.fromisoformat(stored) + MOMENT).isoformat(" ", "microseconds")
+
+
+def next_time(column: ColumnElement[datetime]) -> ColumnElement[datetime]:
+    """Returns the time of a change of many rows, later for each than its last one.
+
+    The database compares when it holds the row's lock, not when the change was asked for.
+    """
+    moment = now()
+    return case((column < moment, moment), else_=moment_after(column))
