@@ -4,17 +4,14 @@ import argparse
 import errno
 import socket
 import sys
-from collections.abc import Iterator
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.supervisors.statreload import StatReload
 
-from backend.core.process import tune_process
+from backend.core.process import serve_again, tune_process
 from backend.settings import ROOT, settings, stop
 
 # Seconds that requests under way have at the end; uvicorn would wait for ever.
@@ -27,20 +24,6 @@ def own_app() -> FastAPI:
 
     tune_process()
     return app
-
-
-class Reload(StatReload):
-    """Starts the server anew when a file of `backend/` changes, or `.env` does."""
-
-    def iter_py_files(self) -> Iterator[Path]:
-        """Yields the files to watch."""
-        yield from super().iter_py_files()
-        yield ROOT / ".env"
-
-
-def serve_alone(config: uvicorn.Config, sockets: Any) -> None:
-    """Serves on a socket of this process's own: when it has failed, clients do not wait for it."""
-    uvicorn.Server(config).run()
 
 
 def check_address() -> str:
@@ -83,8 +66,7 @@ def main() -> None:
     app = "backend.__main__:own_app"
     if reload:
         watched = [str(Path(__file__).parent)]
-        config = uvicorn.Config(app, reload=True, reload_dirs=watched, **options)
-        Reload(config, target=partial(serve_alone, config), sockets=[]).run()
+        serve_again(uvicorn.Config(app, reload=True, reload_dirs=watched, **options), ROOT / ".env")
     else:
         uvicorn.run(app, workers=settings.workers, **options)
 

@@ -81,7 +81,7 @@ class TodoQuery(TodoFilter, Page):
     sort: Sort = Field(default="created_at", description="The order; a leading `-` turns it round")
 
 
-class Welcome(BaseModel):
+class Message(BaseModel):
     """The greeting of the API's root."""
 
     message: str = Field(examples=["Todo API"])

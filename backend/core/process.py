@@ -1,7 +1,7 @@
-"""A process of our own: on which CPU its threads run, and how often it looks for garbage.
+"""A process of our own: how it is tuned, and how it starts again while one develops.
 
-It makes any process of this shape faster, with many worker threads that run Python one at
-a time; the benchmark says how much. A program that only imports the app is left alone.
+Tuning makes any process of this shape faster, with many worker threads that run Python one
+at a time; the benchmark says how much. A program that only imports the app is left alone.
 """
 
 import gc
@@ -9,8 +9,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors.statreload import StatReload
 
 CHOOSING = 0.05  # seconds in which the system may choose another CPU
 STAYING = 1.0  # seconds until it may again
@@ -76,3 +82,26 @@ def move_threads(cpus: set[int]) -> None:
     for thread in Path("/proc/self/task").iterdir():
         with suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(thread.name), cpus)
+
+
+def serve_again(config: uvicorn.Config, *files: Path) -> None:
+    """Serves until told to stop, and starts again when the code or one of the files changes."""
+    supervisor = Reload(config, target=partial(serve_alone, config), sockets=[])
+    supervisor.files = files
+    supervisor.run()
+
+
+def serve_alone(config: uvicorn.Config, sockets: Any) -> None:
+    """Serves on a socket of this process's own: when it fails, no client is left waiting."""
+    uvicorn.Server(config).run()
+
+
+class Reload(StatReload):
+    """uvicorn's supervisor, which also watches files that are no code."""
+
+    files: tuple[Path, ...] = ()
+
+    def iter_py_files(self) -> Iterator[Path]:
+        """Yields the files to watch."""
+        yield from super().iter_py_files()
+        yield from self.files

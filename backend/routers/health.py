@@ -9,15 +9,15 @@ from fastapi import APIRouter
 
 from backend.core.serving import require_ready
 from backend.database import database
-from backend.schemas import Health, Readiness, Welcome
+from backend.schemas import Health, Message, Readiness
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/")
-async def read_root() -> Welcome:
+async def read_root() -> Message:
     """Says what this is and where its documentation stands."""
-    return Welcome(message="Todo API", docs="/docs", openapi="/openapi.json", todos="/api/todos")
+    return Message(message="Todo API", docs="/docs", openapi="/openapi.json", todos="/api/todos")
 
 
 @router.get("/health")
