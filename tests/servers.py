@@ -49,17 +49,23 @@ def serve(
     database_url: str,
     log_path: Path,
     *options: str,
-    app: str = "backend.main:app",
+    app: str | None = "backend.main:app",
     wait_for: str = "/health/ready",
     port: int | None = None,
     **variables: str,
 ) -> Iterator[Server]:
-    """Runs `uvicorn` with an app until the block ends; `variables` are its settings."""
+    """Runs `uvicorn` with an app until the block ends; `variables` are its settings.
+
+    Without an app, it runs `python -m backend`.
+    """
     port = port or free_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options]
+    command = [sys.executable, "-m", "backend", *options]
+    if app:
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), *options]
     # A variable that is set, if only to nothing, wins over the developer's own .env.
     defaults = dict.fromkeys(dotenv_values(ROOT / ".env"), "")
-    environment = {**os.environ, **defaults, "DATABASE_URL": database_url, **variables}
+    environment = {**os.environ, **defaults, "DATABASE_URL": database_url, "PORT": str(port)}
+    environment |= variables
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT

@@ -185,7 +185,7 @@ def start(server_url: str, options: argparse.Namespace) -> None:
                 with serve(
                     each.server.database_url,
                     each.server.log_path,
-                    app=PEERS.get(each.name, "backend.main:app"),
+                    app=PEERS.get(each.name),
                     wait_for="/api/todos",
                 ):
                     taken[each.name].append(time.perf_counter() - started)

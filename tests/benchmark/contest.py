@@ -73,7 +73,7 @@ def contest(names: list[str], server_url: str) -> Iterator[list[Contestant]]:
             server = serve(
                 database_url,
                 folder / f"{name}.log",
-                app=PEERS.get(name, "backend.main:app"),
+                app=PEERS.get(name),
                 wait_for="/api/todos" if name == US else "/openapi.json",
             )
             contestants.append(Contestant(name, stack.enter_context(server)))
