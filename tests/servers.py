@@ -52,11 +52,12 @@ def serve(
     app: str | None = "backend.main:app",
     wait_for: str = "/health/ready",
     port: int | None = None,
+    root: Path = ROOT,
     **variables: str,
 ) -> Iterator[Server]:
     """Runs `uvicorn` with an app until the block ends; `variables` are its settings.
 
-    Without an app, it runs `python -m backend`.
+    Without an app, it runs `python -m backend`. `root` is the checkout that it runs in.
     """
     port = port or free_port()
     command = [sys.executable, "-m", "backend", *options]
@@ -68,7 +69,7 @@ def serve(
     environment |= variables
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     server = Server(f"http://127.0.0.1:{port}", port, process, database_url, log_path)
     try:

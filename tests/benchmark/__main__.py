@@ -1,6 +1,7 @@
 """Measures the API beside its peers, on one PostgreSQL, and prints tables of ratios.
 
-Usage: python -m tests.benchmark [speed] [crowd] [growth] [start] [--seconds S] [--rounds N]
+Usage: python -m tests.benchmark [speed] [crowd] [growth] [depth] [start] [--seconds S]
+           [--rounds N] [--before CHECKOUT]
 
 Every server is one process. They take turns in rounds, because a machine is never
 quiet: only ratios within one run mean something. wrk makes the load (Debian: wrk).
@@ -21,7 +22,7 @@ from typing import Any
 
 import httpx2
 
-from tests.benchmark.contest import PEERS, US, Contestant, contest
+from tests.benchmark.contest import BEFORE, PEERS, US, Contestant, contest
 from tests.benchmark.load import Load, Measure, run_wrk
 from tests.databases import execute, query, run_postgres
 from tests.servers import serve
@@ -65,7 +66,8 @@ def print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
 def speed(server_url: str, options: argparse.Namespace) -> None:
     """Compares all servers at 32 clients."""
     rows = []
-    with contest([US, *PEERS], server_url) as contestants:
+    ours = [US, BEFORE] if options.before else [US]
+    with contest([*ours, *PEERS], server_url, options.before) as contestants:
         for load in (READ, LIST, CREATE, UPDATE):
             rounds = [
                 measure(contestants, load, 32, options.seconds) for _ in range(options.rounds)
@@ -137,6 +139,37 @@ def growth(server_url: str, options: argparse.Namespace) -> None:
     )
 
 
+def depth(server_url: str, options: argparse.Namespace) -> None:
+    """Compares how long a page takes far into a million todos, by its number and by `Link`."""
+    count, rows = SIZES[-1], []
+    for kind, url in (("PostgreSQL", server_url), ("SQLite", None)):
+        with contest([US, "tutorial"], url) as contestants:
+            taken = {}
+            for each in contestants:
+                each.seed(count)
+                with each.server.client() as client:
+                    taken[each.name] = time_skips(client, count)
+        for position, milliseconds in taken["tutorial"].items():
+            ours = taken[US][position]
+            cells = [f"{ours:.1f}", f"{milliseconds:.1f}", f"{ours / milliseconds:.2f}"]
+            rows.append([kind, f"{position:,}", *cells])
+    head = ["database", "skip", US, "tutorial", "this : tutorial"]
+    print_table(f"Skipping in {count:,} todos, one client, median ms", head, rows)
+
+
+def time_skips(client: httpx2.Client, count: int) -> dict[int, float]:
+    """Returns the median milliseconds of pages after skipping more and more."""
+    positions = [0, count // 2, 9 * count // 10]
+    taken: dict[int, list[float]] = {position: [] for position in positions}
+    for _ in range(GROWTH_ROUNDS):
+        for position, times in taken.items():
+            parameters = {"skip": position, "offset": position}  # the tutorial's name for it
+            started = time.perf_counter()
+            client.get("/api/todos", params=parameters).raise_for_status()
+            times.append(1000 * (time.perf_counter() - started))
+    return {position: statistics.median(times) for position, times in taken.items()}
+
+
 def time_requests(client: httpx2.Client, count: int) -> dict[str, float]:
     """Returns the median milliseconds of each kind of request."""
 
@@ -199,12 +232,19 @@ def start(server_url: str, options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Runs the measurements that the command line names, or all."""
-    measurements = {"speed": speed, "crowd": crowd, "growth": growth, "start": start}
+    measurements = {
+        "speed": speed,
+        "crowd": crowd,
+        "growth": growth,
+        "depth": depth,
+        "start": start,
+    }
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(measurements))
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", help="the URL of a server to use, instead of pip's")
+    parser.add_argument("--before", type=Path, help="another checkout, to take part in speed")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("The benchmark needs wrk: install it first, on Debian with apt install wrk")

@@ -20,18 +20,26 @@ PEERS = {
     "floor": "tests.benchmark.peers.floor:app",
 }
 US = "this API"
+BEFORE = "before"  # another checkout of this API
 
 MAKE_PEER_TABLE = (
     "import os; from sqlmodel import SQLModel, create_engine;"
     "import tests.benchmark.peers.models;"
     "SQLModel.metadata.create_all(create_engine(os.environ['DATABASE_URL']))"
 )
+NUMBERS = (
+    "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count})"
+)
+TIMES = {
+    "postgresql": "now() + n * interval '1 millisecond'",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now', (n / 1000.0) || ' seconds')",
+}
 SEED = """
 INSERT INTO {table} (title, {folded} status, created_at, updated_at)
+{numbers}
 SELECT 'Buy milk, number ' || n, {folded_value}
-       CASE n % 3 WHEN 0 THEN 'completed' ELSE 'active' END,
-       now() + n * interval '1 millisecond', now() + n * interval '1 millisecond'
-FROM generate_series(1, {count}) AS n
+       CASE n % 3 WHEN 0 THEN 'completed' ELSE 'active' END, {time}, {time}
+FROM numbers
 """
 
 
@@ -44,37 +52,56 @@ class Contestant:
 
     def seed(self, count: int = 1000) -> None:
         """Replaces the todos of its table by `count` new ones."""
+        url = self.server.database_url
+        kind = make_url(url).get_backend_name()
         table, folded, folded_value = "peer_todos", "", ""
-        if self.name == US:
+        if self.name not in PEERS:
             table, folded, folded_value = "todos", "title_folded,", "'buy milk, number ' || n,"
-        execute(
-            self.server.database_url,
-            f"TRUNCATE {table} RESTART IDENTITY",
-            SEED.format(table=table, count=count, folded=folded, folded_value=folded_value),
-            f"VACUUM ANALYZE {table}",
+        clear = [f"TRUNCATE {table} RESTART IDENTITY CASCADE"]
+        if kind == "sqlite":
+            clear = [f"DELETE FROM {table}"]
+            if self.name not in PEERS:  # theirs begins anew by itself
+                clear.append("DELETE FROM sqlite_sequence")
+        fill = SEED.format(
+            table=table,
+            folded=folded,
+            folded_value=folded_value,
+            numbers=NUMBERS.format(count=count),
+            time=TIMES[kind],
         )
+        settle = ["ANALYZE"] if kind == "sqlite" else [f"VACUUM ANALYZE {table}"]
+        execute(url, *clear, fill, *settle)
 
 
 @contextmanager
-def contest(names: list[str], server_url: str) -> Iterator[list[Contestant]]:
-    """Runs this API and the named peers on one new database, with 1,000 todos each."""
+def contest(
+    names: list[str], server_url: str | None, before: Path = ROOT
+) -> Iterator[list[Contestant]]:
+    """Runs this API and the named peers, each on a new database with 1,000 todos.
+
+    The databases are of the PostgreSQL server, or SQLite's files without one. `before` is
+    the checkout that takes part as `BEFORE`.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        database_url = create_postgres_database(server_url).replace(
-            "postgresql://", "postgresql+psycopg2://"
-        )
-        name = make_url(database_url).database
-        stack.callback(execute, server_url, f"DROP DATABASE {name} WITH (FORCE)")
-        environment = {**os.environ, "DATABASE_URL": database_url}
-        make_peer_table = [sys.executable, "-c", MAKE_PEER_TABLE]
-        subprocess.run(make_peer_table, cwd=ROOT, env=environment, check=True)
-        contestants = []
+        contestants: list[Contestant] = []
         for name in names:
+            url = f"sqlite:///{folder}/{len(contestants)}.db"
+            if server_url:
+                url = create_postgres_database(server_url)
+                drop = f"DROP DATABASE {make_url(url).database} WITH (FORCE)"
+                stack.callback(execute, server_url, drop)
+            url = url.replace("postgresql://", "postgresql+psycopg2://")
+            if name in PEERS:
+                environment = {**os.environ, "DATABASE_URL": url}
+                command = [sys.executable, "-c", MAKE_PEER_TABLE]
+                subprocess.run(command, cwd=ROOT, env=environment, check=True)
             server = serve(
-                database_url,
-                folder / f"{name}.log",
+                url,
+                folder / f"{len(contestants)}.log",
                 app=PEERS.get(name),
-                wait_for="/api/todos" if name == US else "/openapi.json",
+                wait_for="/openapi.json" if name in PEERS else "/health/ready",
+                root=before if name == BEFORE else ROOT,
             )
             contestants.append(Contestant(name, stack.enter_context(server)))
         for each in contestants:
