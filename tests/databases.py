@@ -43,7 +43,7 @@ def query(database_url: str, statement: str) -> Sequence[Row[Any]]:
         return connected.execute(text(statement)).all()
 
 
-def titles(database_url: str) -> list[str]:
+def stored_titles(database_url: str) -> list[str]:
     """Returns the title of every todo, straight from the database."""
     return [title for (title,) in query(database_url, "SELECT title FROM todos ORDER BY id")]
 

@@ -19,7 +19,7 @@ from selenium.webdriver.support.expected_conditions import presence_of_element_l
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.conftest import create_many, titles
+from tests.helpers import create_many, titles
 from tests.servers import Server
 
 PAGE_PORT = 3000

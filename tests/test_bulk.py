@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create, create_many, titles
+from tests.helpers import assert_problem, create, create_many, titles
 
 
 def statuses(client: httpx2.Client) -> dict[str, str]:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, at_once, create, create_many, wait_until
 from tests.databases import holding, query
+from tests.helpers import assert_problem, at_once, create, create_many, wait_until
 from tests.servers import Server
 
 STRONG_ETAG = re.compile(r'"[!#-~]+"')

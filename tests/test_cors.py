@@ -5,11 +5,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create
+from tests.helpers import assert_problem, create
 from tests.servers import serve
 
 ORIGIN = "http://localhost:3000"
-EXPOSED = ["ETag", "Link", "Location", "Retry-After", "X-Total-Count"]
+EXPOSED = [
+    *("ETag", "Link", "Location", "Retry-After"),
+    *("WWW-Authenticate", "X-Request-ID", "X-Total-Count"),
+]
 
 
 def preflight(
@@ -65,7 +68,7 @@ def test_foreign_origin_may_not_read(client: httpx2.Client, origin: str) -> None
 def test_every_request_of_the_api_passes_its_preflight(
     client: httpx2.Client, path: str, method: str
 ) -> None:
-    headers = "content-type,idempotency-key,if-match,if-none-match,x-request-id"
+    headers = "authorization,content-type,idempotency-key,if-match,if-none-match,x-request-id"
     response = preflight(client, path, method, headers)
     assert response.status_code == 200
     assert_readable(response)

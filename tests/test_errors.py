@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create, titles
 from tests.databases import execute
+from tests.helpers import assert_problem, create, titles
 from tests.servers import Server, serve
 
 MAX_BODY_SIZE = 1024 * 1024
@@ -152,12 +152,24 @@ def test_own_host_is_taken(client: httpx2.Client, host: str) -> None:
     assert client.get("/api/todos", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["10.0.0.7:8000", "evil.example", "x@y"])
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_health_answers_to_any_host(client: httpx2.Client, host: str, path: str) -> None:
+    for slash in ("", "/"):
+        assert client.get(path + slash, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthy", "/health-check", "/api/health"])
+def test_only_the_health_routes_answer_to_any_host(client: httpx2.Client, path: str) -> None:
+    assert_problem(client.get(path, headers={"Host": "evil.example"}), 400)
+
+
 def test_allowed_hosts_are_a_setting(tmp_path: Path, log_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/todos.db"
     hosts = "127.0.0.1, api.example"
     with serve(url, log_path, ALLOWED_HOSTS=hosts) as server, server.client() as client:
         for host, status in (("api.example", 200), ("127.0.0.1:8000", 200), ("localhost", 400)):
-            assert client.get("/health", headers={"Host": host}).status_code == status
+            assert client.get("/docs", headers={"Host": host}).status_code == status
 
 
 def provoke_defect(client: httpx2.Client, database_url: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2
 from sqlalchemy import make_url
 
-from tests.conftest import assert_problem, create, wait_until
 from tests.databases import execute
+from tests.helpers import assert_problem, create, wait_until
 from tests.servers import serve
 
 ORIGIN = {"Origin": "http://localhost:3000"}

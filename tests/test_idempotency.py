@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, at_once, titles
+from tests.helpers import assert_problem, at_once, titles
 
 VISIBLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create
+from tests.helpers import assert_problem, create
 
 # Where it stands in a request, no part of it may stand in the answer.
 MARK = "Zaphod"

@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create, create_many, titles
 from tests.databases import execute, query
+from tests.helpers import assert_problem, create, create_many, titles
 from tests.servers import Server
 
 MIXED_TITLES = ["b", "A", "a", "B", "Z", "ä", "Ä", "é", "ß", "SS", "st", "_", "10", "9", "~"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import create, wait_until
+from tests.helpers import create, wait_until
 from tests.servers import Server, free_port, serve
 
 PRIVATE = "Trillian"

@@ -1,13 +1,13 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import wait_until
 from tests.servers import Server, serve
 
 pytestmark = pytest.mark.skipif(
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serve(f"sqlite:///{tmp_path}/todos.db", tmp_path / "log") as server:
+    with serve(f"sqlite:///{tmp_path}/todos.db", tmp_path / "log", app=None) as server:
         yield server
 
 
@@ -37,23 +37,16 @@ def cpus_of(pid: int) -> set[int]:
     return set().union(*(os.sched_getaffinity(thread) for thread in threads_of(pid)))
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
-    give_up = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-
-
 def test_all_threads_share_one_cpu(server: Server) -> None:
     read_todos_at_once(server)
 
     assert len(threads_of(server.process.pid)) > 2
-    wait_until(lambda: len(cpus_of(server.process.pid)) == 1, 5)
+    wait_until(lambda: len(cpus_of(server.process.pid)) == 1, within=5)
 
 
 @pytest.mark.slow
 def test_process_leaves_a_cpu_that_another_program_wants(server: Server) -> None:
-    wait_until(lambda: len(cpus_of(server.process.pid)) == 1, 5)
+    wait_until(lambda: len(cpus_of(server.process.pid)) == 1, within=5)
     (cpu,) = cpus_of(server.process.pid)
     greedy = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
 
@@ -64,6 +57,6 @@ def test_process_leaves_a_cpu_that_another_program_wants(server: Server) -> None
                 read_todos_at_once(server)
                 return cpu not in cpus_of(server.process.pid)
 
-            wait_until(has_moved, 30)
+            wait_until(has_moved, within=30)
         finally:
             program.kill()

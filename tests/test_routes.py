@@ -5,7 +5,7 @@ import socket
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, create, create_many
+from tests.helpers import assert_problem, create, create_many
 from tests.servers import Server
 
 # Every path, with the methods that it takes.

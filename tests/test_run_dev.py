@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import wait_until
+from tests.helpers import wait_until
 from tests.servers import ROOT, free_port
 
 SET_UP_TIMEOUT = 120  # seconds

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conftest import assert_problem, at_once, create, create_many, titles
 from tests.databases import execute
+from tests.helpers import assert_problem, at_once, create, create_many, titles
 from tests.servers import serve
 
 MAX_ID = 2**63 - 1

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +11,8 @@ from threading import Event, Lock
 from typing import Any
 
 import httpx2
+
+from tests.helpers import wait_until
 
 
 def report(row: str, **figures: object) -> None:
@@ -20,16 +22,6 @@ def report(row: str, **figures: object) -> None:
         for name, value in figures.items()
     )
     sys.stdout.write(f"row {row}: {', '.join(shown)}\n")
-
-
-def seconds_until(condition: Callable[[], object], within: float) -> float:
-    """Waits until the condition holds; returns the seconds it took."""
-    started = time.monotonic()
-    while not condition():
-        elapsed = time.monotonic() - started
-        assert elapsed < within, f"still not so after {elapsed:.1f} s"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 @dataclass
@@ -99,12 +91,12 @@ class Ledger:
     def wait_for_more(self, count: int, within: float) -> float:
         """Waits until so many more writes are acknowledged; returns the seconds it took."""
         before = len(self.acknowledged)
-        return seconds_until(lambda: len(self.acknowledged) >= before + count, within)
+        return wait_until(lambda: len(self.acknowledged) >= before + count, within)
 
     def wait_for_status(self, status: int, count: int, within: float) -> None:
         """Waits until so many more answers have this status."""
         before = self.statuses[status]
-        seconds_until(lambda: self.statuses[status] >= before + count, within)
+        wait_until(lambda: self.statuses[status] >= before + count, within)
 
     def compare(self, row: str, stored: list[str], **figures: object) -> None:
         """Checks that nothing was lost, nothing appeared that nobody asked for, nothing twice."""

@@ -11,9 +11,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.conftest import at_once
-from tests.databases import query, titles
+from tests.databases import query, stored_titles
 from tests.faults.clients import Answer, report, timed, worst
+from tests.helpers import at_once
 from tests.servers import Server, serve
 
 THREADS = 16
@@ -48,7 +48,7 @@ def test_two_processes_write_one_sqlite_file(own_sqlite_url: str, tmp_path: Path
         answers = list(chain.from_iterable(at_once(2 * THREADS, read_then_write)))
         locked = (first.log + second.log).count("locked")
     statuses = Counter(answer.status for answer in answers)
-    count = len(titles(own_sqlite_url)) - 1
+    count = len(stored_titles(own_sqlite_url)) - 1
     report("9", statuses=dict(statuses), count=count, locked=locked, worst_answer=worst(answers))
     each = 2 * THREADS * ROUNDS
     assert statuses == {200: 2 * each, 201: each}
@@ -79,9 +79,9 @@ def test_repeats_of_one_create_at_once_make_one_todo(client: httpx2.Client, serv
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     other = client.post("/api/todos", json={"title": "another"}, headers=key)
-    report("12", rows=len(titles(server.database_url)), other_body=other.status_code)
+    report("12", rows=len(stored_titles(server.database_url)), other_body=other.status_code)
     assert other.status_code == 422
-    assert titles(server.database_url) == ["once"]
+    assert stored_titles(server.database_url) == ["once"]
 
 
 @pytest.mark.slow

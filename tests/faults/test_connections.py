@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import at_once
 from tests.databases import holding, query
-from tests.faults.clients import read_or_write, report, seconds_until
+from tests.faults.clients import read_or_write, report
 from tests.faults.postgres import OTHER_SESSIONS, sessions
+from tests.helpers import at_once, wait_until
 from tests.servers import serve
 
 WORKER_THREADS = 20
@@ -24,7 +24,7 @@ def test_cut_idle_connections_fail_no_request(own_postgres_url: str, log_path: P
     with serve(own_postgres_url, log_path) as server, server.client() as client:
         at_once(60, lambda number: read_or_write(client, number))
         cut = query(own_postgres_url, f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}")
-        seconds_until(lambda: not sessions(own_postgres_url), within=5)
+        wait_until(lambda: not sessions(own_postgres_url), within=5)
         after = at_once(50, lambda number: read_or_write(client, number))
     statuses = [answer.status for answer in after]
     report("8", cut=len(cut), failed=sum(status >= 300 for status in statuses))
@@ -47,11 +47,11 @@ def test_clients_that_hang_up_leave_nothing_behind(own_database_url: str, log_pa
                 connection = socket.create_connection(("127.0.0.1", server.port))
                 connection.sendall(head + (body if number % 2 else body[:10]))
                 connections.append(connection)
-            seconds_until(lambda: process.num_fds() >= files + len(connections), within=5)
-            seconds_until(lambda: process.num_threads() >= threads + WORKER_THREADS - 1, within=5)
+            wait_until(lambda: process.num_fds() >= files + len(connections), within=5)
+            wait_until(lambda: process.num_threads() >= threads + WORKER_THREADS - 1, within=5)
             for connection in connections:
                 reset(connection)
-        released = seconds_until(lambda: process.num_fds() <= files + WORKER_THREADS, within=15)
+        released = wait_until(lambda: process.num_fds() <= files + WORKER_THREADS, within=15)
         more_threads, more_files = process.num_threads() - threads, process.num_fds() - files
         with server.client() as client:
             answers = at_once(60, lambda number: read_or_write(client, number))

