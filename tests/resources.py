@@ -99,16 +99,8 @@ RESOURCES = [
 
 def having(*features: str) -> pytest.MarkDecorator:
     """Runs a test for each resource that has these features, and for no other one."""
-    return for_each(
-        resource
-        for resource in RESOURCES
-        if all(getattr(resource, feature) for feature in features)
-    )
-
-
-def for_each(resources: Iterable[Resource]) -> pytest.MarkDecorator:
-    """Runs a test for each of these resources."""
-    return pytest.mark.parametrize("resource", list(resources), ids=lambda each: each.name)
+    chosen = [each for each in RESOURCES if all(getattr(each, name) for name in features)]
+    return pytest.mark.parametrize("resource", chosen, ids=[each.name for each in chosen])
 
 
 def with_each_order() -> pytest.MarkDecorator:

@@ -1,177 +1,202 @@
-"""Many todos in one request: create, toggle all, clear completed."""
+"""Many rows in one request: create, change and delete those that the filters choose."""
 
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.helpers import assert_problem, create, create_many, titles
+from tests.helpers import assert_problem
+from tests.resources import Row, Rows, having
+
+pytestmark = having("bulk", "choice")
 
 
-def statuses(client: httpx2.Client) -> dict[str, str]:
-    """Returns every todo's status by its title."""
-    return {todo["title"]: todo["status"] for todo in client.get("/api/todos").json()}
+def choice_of(rows: Rows) -> tuple[str, Any, Any]:
+    """Returns the field by which many rows are changed, and two values of it."""
+    assert rows.resource.choice
+    return rows.resource.choice
+
+
+def values(rows: Rows) -> dict[str, Any]:
+    """Returns every row's value of that field by the row's text."""
+    name = choice_of(rows)[0]
+    return {row[rows.resource.text]: row[name] for row in rows.read()}
 
 
 @pytest.fixture
-def four(client: httpx2.Client) -> httpx2.Client:
-    """A client of an API with two active and two completed todos."""
-    create_many(client, "Buy milk", "Buy bread")
-    create_many(client, "Sell milk", "Sell bread", status="completed")
-    return client
+def four(rows: Rows) -> Rows:
+    """Two rows with one value and two with the other."""
+    name, one, other = choice_of(rows)
+    rows.create_many("Buy milk", "Buy bread", **{name: one})
+    rows.create_many("Sell milk", "Sell bread", **{name: other})
+    return rows
 
 
-def test_bulk_creates_in_the_order_given(client: httpx2.Client) -> None:
-    sent = [{"title": f"Todo {n * 7 % 10}"} for n in range(10)]
-    sent[3]["status"] = "completed"
-    response = client.post("/api/todos/bulk", json=sent)
+def by_text(rows: Rows) -> dict[str, Row]:
+    """Returns every row by its text."""
+    return {row[rows.resource.text]: row for row in rows.read()}
+
+
+def test_bulk_creates_in_the_order_given(rows: Rows) -> None:
+    name, _, other = choice_of(rows)
+    sent = [rows.resource.body(f"Row {n * 7 % 10}") for n in range(10)]
+    sent[3][name] = other
+    response = rows.client.post(f"{rows.path}/bulk", json=sent)
     assert response.status_code == 201
     made = response.json()
-    assert [todo["title"] for todo in made] == [each["title"] for each in sent]
-    assert [todo["status"] for todo in made] == 3 * ["active"] + ["completed"] + 6 * ["active"]
-    assert len({todo["id"] for todo in made}) == 10
-    assert client.get("/api/todos").content == response.content
-    for todo in made:
-        assert client.get(f"/api/todos/{todo['id']}").json() == todo
+    text = rows.resource.text
+    assert [row[text] for row in made] == [each[text] for each in sent]
+    assert [row[name] == other for row in made] == 3 * [False] + [True] + 6 * [False]
+    assert len({row["id"] for row in made}) == 10
+    assert rows.client.get(rows.path).content == response.content
+    for row in made:
+        assert rows.client.get(rows.path_of(row)).json() == row
 
 
-def test_bulk_trims_and_ignores_like_create(client: httpx2.Client) -> None:
-    sent = [{"title": "  Buy milk ", "id": 4711, "colour": None}]
-    (made,) = client.post("/api/todos/bulk", json=sent).json()
-    assert made["title"] == "Buy milk"
+def test_bulk_trims_and_ignores_like_create(rows: Rows) -> None:
+    (made,) = rows.create_many("  Buy milk ", id=4711, colour=None)
+    assert made[rows.resource.text] == "Buy milk"
     assert made["id"] != 4711
 
 
 @pytest.mark.parametrize("count", [1, 1000])
-def test_bulk_takes_1_to_1000(client: httpx2.Client, count: int) -> None:
-    sent = [{"title": f"{n} {'😀' * 190}"} for n in range(count)]
-    response = client.post("/api/todos/bulk", json=sent)
-    assert response.status_code == 201
-    assert [todo["title"] for todo in response.json()] == [each["title"] for each in sent]
-    assert client.get("/api/todos", params={"limit": 1000}).json() == response.json()
+def test_bulk_takes_1_to_1000(rows: Rows, count: int) -> None:
+    sent = [f"{n} {'😀' * 190}" for n in range(count)]
+    made = rows.create_many(*sent)
+    assert [row[rows.resource.text] for row in made] == sent
+    assert rows.read(limit=1000) == made
 
 
 @pytest.mark.parametrize("count", [0, 1001])
-def test_bulk_refuses_none_and_more_than_1000(client: httpx2.Client, count: int) -> None:
-    problem = assert_problem(client.post("/api/todos/bulk", json=count * [{"title": "x"}]), 422)
+def test_bulk_refuses_none_and_more_than_1000(rows: Rows, count: int) -> None:
+    body = count * [rows.resource.body("x")]
+    problem = assert_problem(rows.client.post(f"{rows.path}/bulk", json=body), 422)
     assert problem["errors"][0]["loc"] == ["body"]
-    assert titles(client) == []
+    assert rows.read() == []
 
 
 @pytest.mark.parametrize("place", [0, 4, 8])
-@pytest.mark.parametrize(
-    "bad",
-    [{}, {"title": " "}, {"title": "x", "status": "done"}, {"title": "a\0b"}, None, "x"],
-    ids=["empty", "blank", "status", "NUL", "null", "text"],
-)
-def test_bulk_creates_all_or_none(client: httpx2.Client, place: int, bad: Any) -> None:
-    sent: list[Any] = [{"title": f"Todo {n}"} for n in range(8)]
-    sent.insert(place, bad)
-    problem = assert_problem(client.post("/api/todos/bulk", json=sent), 422)
-    assert problem["errors"][0]["loc"][:2] == ["body", place]
-    assert titles(client) == []
+@pytest.mark.parametrize("bad", ["", " ", "a\0b", None, 1, ["x"]], ids=repr)
+def test_bulk_creates_all_or_none(rows: Rows, place: int, bad: Any) -> None:
+    for whole in (bad, rows.resource.body("x") | {rows.resource.text: bad}):
+        sent: list[Any] = [rows.resource.body(f"Row {n}") for n in range(8)]
+        sent.insert(place, whole)
+        problem = assert_problem(rows.client.post(f"{rows.path}/bulk", json=sent), 422)
+        assert problem["errors"][0]["loc"][:2] == ["body", place]
+        assert rows.read() == []
 
 
-@pytest.mark.parametrize("body", [{"title": "x"}, [[{"title": "x"}]], "x", 1, None])
-def test_bulk_refuses_anything_but_an_array_of_todos(client: httpx2.Client, body: Any) -> None:
-    assert_problem(client.post("/api/todos/bulk", json=body), 422)
-    assert titles(client) == []
+def test_bulk_refuses_anything_but_an_array_of_rows(rows: Rows) -> None:
+    row = rows.resource.body("x")
+    for body in (row, [[row]], {"0": row}, "x", 1, None):
+        assert_problem(rows.client.post(f"{rows.path}/bulk", json=body), 422)
+    assert rows.read() == []
 
 
-def test_toggle_all(four: httpx2.Client) -> None:
-    response = four.patch("/api/todos", json={"status": "completed"})
-    assert response.status_code == 200
-    assert response.json() == {"affected": 4}
-    assert set(statuses(four).values()) == {"completed"}
-    assert four.patch("/api/todos", json={"status": "active"}).json() == {"affected": 4}
-    assert set(statuses(four).values()) == {"active"}
+def test_change_of_all(four: Rows) -> None:
+    name, one, other = choice_of(four)
+    for value in (other, one):
+        response = four.client.patch(four.path, json={name: value})
+        assert response.status_code == 200
+        assert response.json() == {"affected": 4}
+        assert set(values(four).values()) == {value}
 
 
-def test_toggle_all_changes_nothing_but_the_status(client: httpx2.Client) -> None:
-    made = create(client)
-    client.patch("/api/todos", json={"status": "completed", "title": "ignored"})
-    (changed,) = client.get("/api/todos").json()
+def test_change_of_many_changes_nothing_else(rows: Rows) -> None:
+    name, _, other = choice_of(rows)
+    made = rows.create()
+    sent = {name: other, rows.resource.text: "ignored"}
+    assert rows.client.patch(rows.path, json=sent).json() == {"affected": 1}
+    (changed,) = rows.read()
     assert changed["updated_at"] > made["updated_at"]
-    assert {**changed, "updated_at": None} == {**made, "status": "completed", "updated_at": None}
+    assert changed == made | {name: other, "updated_at": changed["updated_at"]}
 
 
 @pytest.mark.parametrize(
-    ("parameters", "affected"),
+    ("which", "q", "affected"),
     [
-        ({"status": "active"}, ["Buy bread", "Buy milk"]),
-        ({"q": "MILK"}, ["Buy milk", "Sell milk"]),
-        ({"q": "%"}, []),
-        ({"status": "completed", "q": "bread"}, ["Sell bread"]),
-        ({"unknown": "milk"}, ["Buy bread", "Buy milk", "Sell bread", "Sell milk"]),
+        (1, None, ["Buy bread", "Buy milk"]),
+        (None, "MILK", ["Buy milk", "Sell milk"]),
+        (None, "%", []),
+        (2, "bread", ["Sell bread"]),
+        (None, None, ["Buy bread", "Buy milk", "Sell bread", "Sell milk"]),
     ],
-    ids=["status", "q", "sign", "both", "unknown"],
+    ids=["choice", "q", "sign", "both", "unknown"],
 )
-def test_toggle_affects_every_todo_that_the_filters_choose(
-    four: httpx2.Client, parameters: dict[str, str], affected: list[str]
+def test_change_affects_every_row_that_the_filters_choose(
+    four: Rows, which: int | None, q: str | None, affected: list[str]
 ) -> None:
-    before = {todo["title"]: todo for todo in four.get("/api/todos").json()}
-    response = four.patch("/api/todos", params=parameters, json={"status": "completed"})
+    choice = choice_of(four)
+    parameters = {"unknown": "milk"}
+    parameters |= {choice[0]: choice[which]} if which else {}
+    parameters |= {"q": q} if q else {}
+    before = by_text(four)
+    response = four.client.patch(four.path, params=parameters, json={choice[0]: choice[2]})
     assert response.json() == {"affected": len(affected)}
-    after = {todo["title"]: todo for todo in four.get("/api/todos").json()}
-    assert sorted(title for title in after if after[title] != before[title]) == affected
-    assert all(after[title]["status"] == "completed" for title in affected)
-    assert all(after[title]["updated_at"] > before[title]["updated_at"] for title in affected)
+    after = by_text(four)
+    assert sorted(text for text in after if after[text] != before[text]) == affected
+    assert all(after[text][choice[0]] == choice[2] for text in affected)
+    assert all(after[text]["updated_at"] > before[text]["updated_at"] for text in affected)
 
 
-def test_toggle_of_no_todo_affects_none(client: httpx2.Client) -> None:
-    response = client.patch("/api/todos", json={"status": "completed"})
+def test_change_of_no_row_affects_none(rows: Rows) -> None:
+    name, _, other = choice_of(rows)
+    response = rows.client.patch(rows.path, json={name: other})
     assert (response.status_code, response.json()) == (200, {"affected": 0})
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"status": None}, {"status": "done"}, {"title": "x"}, [], None]
-)
-def test_toggle_needs_a_status(four: httpx2.Client, body: Any) -> None:
-    before = four.get("/api/todos").content
-    assert_problem(four.patch("/api/todos", json=body), 422)
-    assert four.get("/api/todos").content == before
+def test_change_of_many_says_what_to_change(four: Rows) -> None:
+    name = choice_of(four)[0]
+    bodies: list[Any] = [{}, {name: "done"}, {four.resource.text: "x"}, [], None]
+    if name not in four.resource.nullable:
+        bodies.append({name: None})
+    before = four.client.get(four.path).content
+    for body in bodies:
+        assert_problem(four.client.patch(four.path, json=body), 422)
+    assert four.client.get(four.path).content == before
 
 
-def test_clear_completed(four: httpx2.Client) -> None:
-    response = four.delete("/api/todos", params={"status": "completed"})
+def test_delete_of_many(four: Rows) -> None:
+    name, one, other = choice_of(four)
+    response = four.client.delete(four.path, params={name: other})
     assert response.status_code == 200
     assert response.json() == {"affected": 2}
-    assert statuses(four) == {"Buy milk": "active", "Buy bread": "active"}
-    again = four.delete("/api/todos", params={"status": "completed"})
+    assert values(four) == {"Buy milk": one, "Buy bread": one}
+    again = four.client.delete(four.path, params={name: other})
     assert (again.status_code, again.json()) == (200, {"affected": 0})
 
 
 @pytest.mark.parametrize(
-    ("parameters", "left"),
+    ("which", "q", "left"),
     [
-        ({"status": "active"}, {"Sell milk", "Sell bread"}),
-        ({"status": "completed", "q": "MILK"}, {"Buy milk", "Buy bread", "Sell bread"}),
-        ({"status": "completed", "q": "_"}, {"Buy milk", "Buy bread", "Sell milk", "Sell bread"}),
+        (1, None, {"Sell milk", "Sell bread"}),
+        (2, "MILK", {"Buy milk", "Buy bread", "Sell bread"}),
+        (2, "_", {"Buy milk", "Buy bread", "Sell milk", "Sell bread"}),
     ],
-    ids=["active", "q", "sign"],
+    ids=["choice", "q", "sign"],
 )
-def test_clear_deletes_what_the_filters_choose(
-    four: httpx2.Client, parameters: dict[str, str], left: set[str]
+def test_delete_of_many_deletes_what_the_filters_choose(
+    four: Rows, which: int, q: str | None, left: set[str]
 ) -> None:
-    response = four.delete("/api/todos", params=parameters)
+    choice = choice_of(four)
+    parameters = {choice[0]: choice[which]} | ({"q": q} if q else {})
+    response = four.client.delete(four.path, params=parameters)
     assert response.json() == {"affected": 4 - len(left)}
-    assert set(statuses(four)) == left
+    assert set(values(four)) == left
 
 
-@pytest.mark.parametrize("path", ["/api/todos", "/api/todos/", "/api/todos?q=milk"])
-def test_clear_without_a_status_deletes_nothing(four: httpx2.Client, path: str) -> None:
-    problem = assert_problem(four.delete(path), 422)
-    assert problem["errors"][0]["loc"] == ["query", "status"]
-    assert len(titles(four)) == 4
+@pytest.mark.parametrize("suffix", ["", "/", "?q=milk"])
+def test_delete_of_many_without_the_filter_deletes_nothing(four: Rows, suffix: str) -> None:
+    problem = assert_problem(four.client.delete(four.path + suffix), 422)
+    assert problem["errors"][0]["loc"] == ["query", choice_of(four)[0]]
+    assert len(four.read()) == 4
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-@pytest.mark.parametrize(
-    "query", ["status=", "q=&status=active", "status=done", "status=active&q=%00"]
-)
-def test_invalid_filter_changes_nothing(four: httpx2.Client, method: str, query: str) -> None:
-    before = four.get("/api/todos").content
-    body = {"status": "active"} if method == "PATCH" else None
-    problem = assert_problem(four.request(method, f"/api/todos?{query}", json=body), 422)
-    assert problem["errors"][0]["loc"][0] == "query"
-    assert four.get("/api/todos").content == before
+def test_invalid_filter_changes_nothing(four: Rows, method: str) -> None:
+    name, one, _ = choice_of(four)
+    before = four.client.get(four.path).content
+    body = {name: one} if method == "PATCH" else None
+    for query in (f"{name}=", f"q=&{name}={one}", f"{name}=done", f"{name}={one}&q=%00"):
+        response = four.client.request(method, f"{four.path}?{query}", json=body)
+        assert assert_problem(response, 422)["errors"][0]["loc"][0] == "query"
+        assert four.client.get(four.path).content == before

@@ -7,7 +7,8 @@ import httpx2
 import pytest
 
 from tests.databases import holding, query
-from tests.helpers import assert_problem, at_once, create, create_many, wait_until
+from tests.helpers import assert_problem, at_once, wait_until
+from tests.resources import Row, Rows, having
 from tests.servers import Server
 
 STRONG_ETAG = re.compile(r'"[!#-~]+"')
@@ -15,63 +16,65 @@ STRONG_ETAG = re.compile(r'"[!#-~]+"')
 CHANGING = pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 
 
-def change(
-    client: httpx2.Client, method: str, path: str, if_match: str, title: str = "Sell milk"
-) -> httpx2.Response:
-    """Changes or deletes a todo if it matches."""
-    body = None if method == "DELETE" else {"title": title}
-    return client.request(method, path, json=body, headers={"If-Match": if_match})
+def change(rows: Rows, row: Row, method: str, if_match: str, number: int = 0) -> httpx2.Response:
+    """Changes or deletes a row if it matches."""
+    return rows.change(row, method, rows.resource.changes[number], If_Match=if_match)
 
 
-def etag(client: httpx2.Client, path: str) -> str:
-    """Returns the todo's current ETag."""
-    tag: str = client.get(path).headers["ETag"]
+def etag(rows: Rows, row: Row) -> str:
+    """Returns the row's current ETag."""
+    tag: str = rows.client.get(rows.path_of(row)).headers["ETag"]
     return tag
 
 
 @pytest.fixture
-def path(client: httpx2.Client) -> str:
-    """The path of a todo."""
-    return f"/api/todos/{create(client)['id']}"
+def row(rows: Rows) -> Row:
+    """A row."""
+    return rows.create()
 
 
-def test_every_answer_with_one_todo_has_its_etag(client: httpx2.Client) -> None:
-    made = client.post("/api/todos", json={"title": "Buy milk"})
+def test_every_answer_with_one_row_has_its_etag(rows: Rows) -> None:
+    made = rows.post()
     assert STRONG_ETAG.fullmatch(made.headers["ETag"])
-    path = made.headers["Location"]
-    assert client.get(path).headers["ETag"] == made.headers["ETag"]
-    for method in ("PUT", "PATCH"):
-        changed = client.request(method, path, json={"title": "Sell milk"})
+    row = made.json()
+    assert etag(rows, row) == made.headers["ETag"]
+    for method, body in zip(("PUT", "PATCH"), rows.resource.changes, strict=True):
+        changed = rows.change(row, method, body)
         assert STRONG_ETAG.fullmatch(changed.headers["ETag"])
-        assert client.get(path).headers["ETag"] == changed.headers["ETag"]
+        assert etag(rows, row) == changed.headers["ETag"]
 
 
-def test_etag_changes_with_every_change(client: httpx2.Client, path: str) -> None:
-    tags = [etag(client, path)]
-    for change in ({"title": "Sell milk"}, {"status": "completed"}, {"status": "completed"}):
-        client.put(path, json=change)
-        tags.append(etag(client, path))
-    for status in ("active", "active"):
-        client.patch("/api/todos", json={"status": status})
-        tags.append(etag(client, path))
-    client.put(path, json={"title": "Buy milk", "status": "active"})
-    tags.append(etag(client, path))
+def test_etag_changes_with_every_change(rows: Rows, row: Row) -> None:
+    first, second = rows.resource.changes
+    tags = [etag(rows, row)]
+    for body in (first, second, second, {name: row[name] for name in first}, first):
+        assert rows.change(row, "PUT", body).status_code == 200
+        tags.append(etag(rows, row))
     assert len(set(tags)) == len(tags)
 
 
-def test_etag_stays_while_nothing_changes(client: httpx2.Client, path: str) -> None:
-    before = etag(client, path)
-    other = create(client, "Another")
-    client.delete(f"/api/todos/{other['id']}")
-    client.put(path, json={})
-    client.put(path, json={"title": None})
-    assert etag(client, path) == before
+@having("bulk", "choice")
+def test_etag_changes_with_every_change_of_many(rows: Rows, row: Row) -> None:
+    assert rows.resource.choice
+    name, *values = rows.resource.choice
+    tags = [etag(rows, row)]
+    for value in (*values, values[1]):
+        rows.client.patch(rows.path, json={name: value})
+        tags.append(etag(rows, row))
+    assert len(set(tags)) == len(tags)
 
 
-def test_etags_of_equal_todos_differ(client: httpx2.Client) -> None:
-    first, second = create_many(client, "Same", "Same")
-    tags = {etag(client, f"/api/todos/{todo['id']}") for todo in (first, second)}
-    assert len(tags) == 2
+def test_etag_stays_while_nothing_changes(rows: Rows, row: Row) -> None:
+    before = etag(rows, row)
+    rows.change(rows.create("Another"), "DELETE")
+    rows.change(row, "PUT", {})
+    rows.change(row, "PUT", {rows.resource.text: None})
+    assert etag(rows, row) == before
+
+
+@having("free_text")
+def test_etags_of_equal_rows_differ(rows: Rows) -> None:
+    assert len({etag(rows, row) for row in rows.create_many("Same", "Same")}) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,28 +90,27 @@ def test_etags_of_equal_todos_differ(client: httpx2.Client) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_unchanged_todo_is_304(
-    client: httpx2.Client, path: str, condition: str, method: str
-) -> None:
-    tag = etag(client, path)
+def test_unchanged_row_is_304(rows: Rows, row: Row, condition: str, method: str) -> None:
+    tag = etag(rows, row)
     headers = {"If-None-Match": condition.format(etag=tag)}
-    response = client.request(method, path, headers=headers)
+    response = rows.client.request(method, rows.path_of(row), headers=headers)
     assert response.status_code == 304
     assert response.content == b""
     assert response.headers["ETag"] == tag
 
 
 @pytest.mark.parametrize("condition", ['"x"', 'W/"x"', '"x", "y"', '""'])
-def test_changed_todo_is_sent_whole(client: httpx2.Client, path: str, condition: str) -> None:
-    response = client.get(path, headers={"If-None-Match": condition})
+def test_changed_row_is_sent_whole(rows: Rows, row: Row, condition: str) -> None:
+    response = rows.client.get(rows.path_of(row), headers={"If-None-Match": condition})
     assert response.status_code == 200
-    assert response.json()["title"] == "Buy milk"
+    assert response.json() == row
 
 
-def test_old_etag_does_not_match_after_a_change(client: httpx2.Client, path: str) -> None:
-    old = etag(client, path)
-    client.put(path, json={"title": "Sell milk"})
-    assert client.get(path, headers={"If-None-Match": old}).status_code == 200
+def test_old_etag_does_not_match_after_a_change(rows: Rows, row: Row) -> None:
+    old = etag(rows, row)
+    rows.change(row, "PUT", rows.resource.changes[0])
+    headers = {"If-None-Match": old}
+    assert rows.client.get(rows.path_of(row), headers=headers).status_code == 200
 
 
 @CHANGING
@@ -116,116 +118,110 @@ def test_old_etag_does_not_match_after_a_change(client: httpx2.Client, path: str
     "condition", ["{etag}", "*", '"x", {etag}', '{etag},W/"x"', '"a,b",{etag}']
 )
 def test_change_goes_through_while_the_etag_matches(
-    client: httpx2.Client, path: str, method: str, condition: str
+    rows: Rows, row: Row, method: str, condition: str
 ) -> None:
-    if_match = condition.format(etag=etag(client, path))
-    response = change(client, method, path, if_match)
+    response = change(rows, row, method, condition.format(etag=etag(rows, row)))
+    after = rows.client.get(rows.path_of(row))
     if method == "DELETE":
         assert response.status_code == 204
-        assert client.get(path).status_code == 404
+        assert after.status_code in (401, 404)
     else:
         assert response.status_code == 200
-        assert client.get(path).json() == response.json()
-        assert response.json()["title"] == "Sell milk"
+        assert after.json() == response.json()
+        assert after.json() == after.json() | rows.resource.changes[0]
 
 
 @CHANGING
 @pytest.mark.parametrize("condition", ['"x"', "W/{etag}", 'W/{etag}, "x"', '"x", "y"', '""'])
 def test_change_is_412_unless_the_etag_matches_strongly(
-    client: httpx2.Client, path: str, method: str, condition: str
+    rows: Rows, row: Row, method: str, condition: str
 ) -> None:
-    before = client.get(path)
-    if_match = condition.format(etag=before.headers["ETag"])
-    assert_problem(change(client, method, path, if_match), 412)
-    assert client.get(path).content == before.content
+    before = rows.client.get(rows.path_of(row))
+    assert_problem(change(rows, row, method, condition.format(etag=before.headers["ETag"])), 412)
+    assert rows.client.get(rows.path_of(row)).content == before.content
 
 
 @CHANGING
-def test_change_is_412_when_the_todo_has_moved_on(
-    client: httpx2.Client, path: str, method: str
-) -> None:
-    old = etag(client, path)
-    client.put(path, json={"title": "Changed elsewhere"})
-    assert_problem(change(client, method, path, old), 412)
-    assert client.get(path).json()["title"] == "Changed elsewhere"
+def test_change_is_412_when_the_row_has_moved_on(rows: Rows, row: Row, method: str) -> None:
+    old = etag(rows, row)
+    elsewhere = rows.change(row, "PUT", rows.resource.changes[1])
+    problem = assert_problem(change(rows, row, method, old), 412)
+    noun = rows.resource.noun.lower()
+    assert problem["detail"] == f"The {noun} has changed since you read it"
+    assert rows.client.get(rows.path_of(row)).json() == elsewhere.json()
 
 
-def test_update_that_says_nothing_keeps_the_condition(client: httpx2.Client, path: str) -> None:
-    tag = etag(client, path)
-    good = client.put(path, json={}, headers={"If-Match": tag})
+def test_update_that_says_nothing_keeps_the_condition(rows: Rows, row: Row) -> None:
+    tag = etag(rows, row)
+    good = rows.change(row, "PUT", {}, If_Match=tag)
     assert (good.status_code, good.headers["ETag"]) == (200, tag)
-    assert_problem(client.put(path, json={}, headers={"If-Match": '"x"'}), 412)
+    assert_problem(rows.change(row, "PUT", {}, If_Match='"x"'), 412)
 
 
 @CHANGING
 @pytest.mark.parametrize("condition", ['"x"', "*", 'W/"x"'])
-def test_condition_on_a_missing_todo_is_404(
-    client: httpx2.Client, path: str, method: str, condition: str
-) -> None:
-    client.delete(path)
-    problem = assert_problem(change(client, method, path, condition), 404)
-    assert problem["detail"] == "Todo not found"
+def test_condition_on_a_missing_row_is_404(rows: Rows, method: str, condition: str) -> None:
+    body = None if method == "DELETE" else rows.resource.changes[0]
+    path, headers = f"{rows.path}/{2**63 - 1}", {"If-Match": condition}
+    response = rows.client.request(method, path, json=body, headers=headers)
+    assert assert_problem(response, 404)["detail"] == f"{rows.resource.noun} not found"
 
 
-def test_etag_of_a_deleted_todo_matches_none(client: httpx2.Client, path: str) -> None:
-    client.delete(path)
-    assert_problem(client.get(path, headers={"If-None-Match": "*"}), 404)
+def test_etag_of_a_missing_row_matches_none(rows: Rows) -> None:
+    response = rows.client.get(f"{rows.path}/{2**63 - 1}", headers={"If-None-Match": "*"})
+    assert_problem(response, 404)
 
 
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match"])
 @pytest.mark.parametrize("condition", ["", "x", '"x', 'x"', "'x'", '"x" "y"', '*, "x"', 'w/"x"'])
-def test_malformed_condition_is_422(
-    client: httpx2.Client, path: str, name: str, condition: str
-) -> None:
+def test_malformed_condition_is_422(rows: Rows, row: Row, name: str, condition: str) -> None:
     method = "GET" if name == "If-None-Match" else "DELETE"
-    problem = assert_problem(client.request(method, path, headers={name: condition}), 422)
-    assert problem["errors"][0]["loc"] == ["header", name]
-    assert client.get(path).status_code == 200
+    response = rows.client.request(method, rows.path_of(row), headers={name: condition})
+    assert assert_problem(response, 422)["errors"][0]["loc"] == ["header", name]
+    assert rows.client.get(rows.path_of(row)).status_code == 200
 
 
-def test_condition_may_be_split_over_several_headers(client: httpx2.Client, path: str) -> None:
-    tag = etag(client, path)
-    unchanged = client.get(path, headers=[("If-None-Match", '"x"'), ("If-None-Match", tag)])
-    assert unchanged.status_code == 304
+def test_condition_may_be_split_over_several_headers(rows: Rows, row: Row) -> None:
+    tag, path = etag(rows, row), rows.path_of(row)
+    headers = [("If-None-Match", '"x"'), ("If-None-Match", tag)]
+    assert rows.client.get(path, headers=headers).status_code == 304
     headers = [("If-Match", '"x"'), ("If-Match", tag)]
-    assert client.put(path, json={"title": "Sell milk"}, headers=headers).status_code == 200
+    owner = rows.resource.owner(rows.client, row)
+    assert owner.put(path, json=rows.resource.changes[0], headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_of_20_writers_with_one_etag_one_wins(
-    client: httpx2.Client, path: str, method: str
-) -> None:
-    tag = etag(client, path)
-    responses = at_once(20, lambda n: change(client, method, path, tag, title=f"Writer {n}"))
+def test_of_20_writers_with_one_etag_one_wins(rows: Rows, row: Row, method: str) -> None:
+    tag = etag(rows, row)
+    responses = at_once(20, lambda n: change(rows, row, method, tag, number=n % 2))
     statuses = sorted(response.status_code for response in responses)
     assert statuses == [200] + 19 * [412]
     (winner,) = (response for response in responses if response.status_code == 200)
-    assert client.get(path).content == winner.content
+    assert rows.client.get(rows.path_of(row)).content == winner.content
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True, scope="session")
-def test_writers_that_wait_for_a_todo_see_its_new_etag(
-    server: Server, client: httpx2.Client, path: str
-) -> None:
-    tag = etag(client, path)
-    row = f"SELECT FROM todos WHERE id = {path.rpartition('/')[2]} FOR UPDATE"
+def test_writers_that_wait_for_a_row_see_its_new_etag(server: Server, rows: Rows, row: Row) -> None:
+    tag = etag(rows, row)
+    locked = f"SELECT FROM {rows.resource.name} WHERE id = {row['id']} FOR UPDATE"
     waiting = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     with ThreadPoolExecutor(8) as threads:
-        with holding(server.database_url, "BEGIN", row):
-            answers = [threads.submit(change, client, "PUT", path, tag) for _ in range(8)]
+        with holding(server.database_url, "BEGIN", locked):
+            answers = [threads.submit(change, rows, row, "PUT", tag) for _ in range(8)]
             wait_until(lambda: query(server.database_url, waiting) == [(8,)])
         assert sorted(each.result().status_code for each in answers) == [200] + 7 * [412]
 
 
-def test_of_20_deletes_and_updates_with_one_etag_one_wins(client: httpx2.Client, path: str) -> None:
-    tag = etag(client, path)
+def test_of_20_deletes_and_updates_with_one_etag_one_wins(rows: Rows, row: Row) -> None:
+    tag = etag(rows, row)
     methods = ["DELETE", "PUT"]
-    responses = at_once(20, lambda n: change(client, methods[n % 2], path, tag))
+    responses = at_once(20, lambda n: change(rows, row, methods[n % 2], tag))
     won = [response for response in responses if response.is_success]
     assert len(won) == 1
     gone = won[0].status_code == 204
-    assert {each.status_code for each in responses} - {won[0].status_code} <= {404 if gone else 412}
-    assert client.get(path).status_code == (404 if gone else 200)
+    lost = {404, 401} if gone else {412}  # a user who is gone is signed in no more
+    assert {each.status_code for each in responses} - {won[0].status_code} <= lost
+    assert rows.client.get(rows.path_of(row)).status_code in ((404, 401) if gone else (200,))

@@ -1,43 +1,47 @@
-"""The list of todos: its filters, its orders and its parts."""
-
-from typing import Any
+"""The list of any resource: its text filter, its orders and its parts."""
 
 import httpx2
 import pytest
 
 from tests.databases import execute, query
-from tests.helpers import assert_problem, create, create_many, titles
+from tests.helpers import assert_problem
+from tests.resources import RESOURCES, Resource, Rows, having, ordered, with_each_order
 from tests.servers import Server
 
-MIXED_TITLES = ["b", "A", "a", "B", "Z", "ä", "Ä", "é", "ß", "SS", "st", "_", "10", "9", "~"]
+MIXED_TEXTS = ["b", "A", "a", "B", "Z", "ä", "Ä", "é", "ß", "SS", "st", "_", "10", "9", "~"]
 # U+FF5E sorts before U+1F600 by code point, and after it by UTF-16 code unit.
-FAR_TITLES = ["\uff5e", "\U0001f600", "\ue000", "zebra", "z ebra", "z-ebra"]
+FAR_TEXTS = ["\uff5e", "\U0001f600", "\ue000", "zebra", "z ebra", "z-ebra"]
+
+FILTERS = [(resource, name) for resource in RESOURCES for name in ("q", *resource.filters)]
 
 
-def key(todo: dict[str, Any], name: str) -> tuple[str, int]:
-    """Returns what the list is sorted by."""
-    return (todo[name].casefold(), todo["id"])
-
-
-def test_list_is_a_bare_array(client: httpx2.Client) -> None:
-    response = client.get("/api/todos")
+def test_list_is_a_bare_array(rows: Rows) -> None:
+    response = rows.client.get(rows.path)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
-    assert response.json() == []
-    made = create(client)
-    assert client.get("/api/todos").json() == [made]
+    there = response.json()
+    assert isinstance(there, list)
+    made = rows.create("Groceries")
+    assert rows.client.get(rows.path).json() == [*there, made]
 
 
-def test_status_filters(client: httpx2.Client) -> None:
-    create(client, "Open")
-    create(client, "Done", status="completed")
-    assert titles(client, status="active") == ["Open"]
-    assert titles(client, status="completed") == ["Done"]
-    assert titles(client) == ["Open", "Done"]
+@having("choice")
+def test_choice_filters(rows: Rows) -> None:
+    assert rows.resource.choice
+    name, one, other = rows.resource.choice
+    rows.create("Buy milk", **{name: one})
+    rows.create("Sell milk", **{name: other})
+    rows.create("Sell bread", **{name: other})
+    assert rows.texts(**{name: one}) == ["Buy milk"]
+    assert rows.texts(**{name: other}) == ["Sell milk", "Sell bread"]
+    assert rows.texts(**{name: other}, q="MILK") == ["Sell milk"]
+    assert rows.texts(**{name: one}, q="sell") == []
+    assert len(rows.texts()) == 3
 
 
+@having("free_text")
 @pytest.mark.parametrize(
-    ("title", "q"),
+    ("text", "q"),
     [
         ("Buy milk", "Buy milk"),
         ("Buy milk", "uy mi"),
@@ -57,156 +61,180 @@ def test_status_filters(client: httpx2.Client) -> None:
         ("line\u2028separator", "\u2028"),
     ],
 )
-def test_q_finds_a_part_of_the_title_in_any_case(client: httpx2.Client, title: str, q: str) -> None:
-    create_many(client, "Something else", title)
-    found = [title, "Something else"] if q == " " else [title]
-    assert sorted(titles(client, q=q)) == sorted(found)
+def test_q_finds_a_part_of_the_text_in_any_case(rows: Rows, text: str, q: str) -> None:
+    rows.create_many("Something else", text)
+    found = [text, "Something else"] if q == " " else [text]
+    assert sorted(rows.texts(q=q)) == sorted(found)
 
 
+def test_q_finds_a_part_of_a_plain_word(rows: Rows) -> None:
+    rows.create_many("Groceries", "Laundry", "Übung")
+    assert rows.texts(q="CERI") == ["Groceries"]
+    assert rows.texts(q="übu") == ["Übung"]
+    assert rows.texts(q="%") == rows.texts(q="cer_es") == []
+
+
+@having("free_text")
 @pytest.mark.parametrize("sign", ["%", "_", "\\", "/", "'", '"', "*", "?", "[", "^", "\\%", "%%"])
-def test_q_takes_every_sign_as_itself(client: httpx2.Client, sign: str) -> None:
-    create_many(client, "5 apples", f"a{sign}b", "5 0 apples", "ab", "axb", "axxb")
-    assert titles(client, q=sign) == [f"a{sign}b"]
-    assert titles(client, q=f"A{sign}B") == [f"a{sign}b"]
+def test_q_takes_every_sign_as_itself(rows: Rows, sign: str) -> None:
+    rows.create_many("5 apples", f"a{sign}b", "5 0 apples", "ab", "axb", "axxb")
+    assert rows.texts(q=sign) == [f"a{sign}b"]
+    assert rows.texts(q=f"A{sign}B") == [f"a{sign}b"]
 
 
-def test_q_has_up_to_200_characters(client: httpx2.Client) -> None:
-    create(client, "ΐ" * 200)
-    assert titles(client, q="ΐ" * 200) == ["ΐ" * 200]
-    assert_problem(client.get("/api/todos", params={"q": "x" * 201}), 422)
+@having("free_text")
+def test_q_has_up_to_200_characters(rows: Rows) -> None:
+    rows.create("ΐ" * 200)
+    assert rows.texts(q="ΐ" * 200) == ["ΐ" * 200]
+    assert_problem(rows.client.get(rows.path, params={"q": "x" * 201}), 422)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_filters_and_order_follow_a_change(client: httpx2.Client, method: str) -> None:
-    first, _ = create_many(client, "Apples", "Bread")
-    path = f"/api/todos/{first['id']}"
-    client.request(method, path, json={"title": "Straße", "status": "completed"})
-    assert titles(client, q="STRASSE") == ["Straße"]
-    assert titles(client, q="apples") == []
-    assert titles(client, status="completed") == ["Straße"]
-    assert titles(client, sort="title") == ["Bread", "Straße"]
+def test_filter_and_order_follow_a_change(rows: Rows, method: str) -> None:
+    text = rows.resource.text
+    first, _ = rows.create_many("Apples", "Bread")
+    rows.change(first, method, {text: "Straße"})
+    assert rows.texts(q="STRASSE") == ["Straße"]
+    assert rows.texts(q="apples") == []
+    ordered_texts = [each for each in rows.texts(sort=text) if each in ("Bread", "Straße")]
+    assert ordered_texts == ["Bread", "Straße"]
 
 
-def test_filters_combine(client: httpx2.Client) -> None:
-    create_many(client, "Buy milk", "Buy bread", "Sell milk")
-    create(client, "Milk the cow", status="completed")
-    assert titles(client, q="milk", status="active", sort="-title") == ["Sell milk", "Buy milk"]
-    assert titles(client, q="milk", status="completed") == ["Milk the cow"]
+def test_order_is_by_creation_unless_given(rows: Rows) -> None:
+    there = rows.texts()
+    rows.create_many("Carrots", "Apples", "Bread")
+    texts = [*there, "Carrots", "Apples", "Bread"]
+    assert rows.texts() == rows.texts(sort="created_at") == texts
+    assert rows.texts(sort="-created_at") == texts[::-1]
 
 
-def test_order_is_by_creation_unless_given(client: httpx2.Client) -> None:
-    create_many(client, "c", "a", "b")
-    assert titles(client) == titles(client, sort="created_at") == ["c", "a", "b"]
-    assert titles(client, sort="-created_at") == ["b", "a", "c"]
-
-
-@pytest.mark.parametrize("name", ["created_at", "updated_at", "title", "status"])
-def test_sort_is_by_code_point_in_any_case_then_by_id(client: httpx2.Client, name: str) -> None:
-    made = create_many(client, *MIXED_TITLES, *FAR_TITLES, *reversed(MIXED_TITLES))
-    for todo in made[::3]:
-        client.put(f"/api/todos/{todo['id']}", json={"status": "completed"})
-    todos = client.get("/api/todos").json()
-    expected = sorted(todos, key=lambda todo: key(todo, name))
-    assert client.get("/api/todos", params={"sort": name}).json() == expected
-    assert client.get("/api/todos", params={"sort": f"-{name}"}).json() == expected[::-1]
+@with_each_order()
+def test_sort_is_by_code_point_in_any_case_then_by_id(rows: Rows, sort: str) -> None:
+    made = rows.create_many("bread", "Apples", "Zebra", "Ämter", "école", "zebras", "ZebrA2")
+    if rows.resource.free_text:
+        made += rows.create_many(*MIXED_TEXTS, *FAR_TEXTS, *reversed(MIXED_TEXTS))
+        for row in made[::3]:
+            rows.change(row, "PUT", rows.resource.changes[1])
+    listed = rows.read()
+    assert len(listed) >= len(made)
+    assert rows.read(sort=sort) == ordered(listed, sort)
 
 
 # The tests' PostgreSQL knows no locale in which the order would differ, so the column is asked.
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True, scope="session")
-def test_title_order_does_not_depend_on_the_databases_locale(server: Server) -> None:
+def test_text_order_does_not_depend_on_the_databases_locale(
+    server: Server, resource: Resource
+) -> None:
     collations = query(
         server.database_url,
         "SELECT collation_name FROM information_schema.columns"
-        " WHERE table_name = 'todos' AND column_name = 'title_folded'",
+        f" WHERE table_name = '{resource.name}' AND column_name = '{resource.text}_folded'",
     )
     assert collations == [("C",)]
 
 
 @pytest.mark.parametrize("sort", ["created_at", "updated_at"])
-def test_same_time_is_sorted_by_id(server: Server, client: httpx2.Client, sort: str) -> None:
-    ids = [todo["id"] for todo in create_many(client, *"cadb")]
-    execute(server.database_url, f"UPDATE todos SET {sort} = '2026-01-01 00:00:00.000000'")
+def test_same_time_is_sorted_by_id(server: Server, rows: Rows, sort: str) -> None:
+    rows.create_many("Carrots", "Apples", "Dates", "Bread")
+    ids = [row["id"] for row in rows.read()]
+    table = rows.resource.name
+    execute(server.database_url, f"UPDATE {table} SET {sort} = '2026-01-01 00:00:00.000000'")
     # Moves a row, so that the order on disk is not the order of ids.
-    execute(server.database_url, f"UPDATE todos SET title = 'first' WHERE id = {ids[0]}")
-    listed = client.get("/api/todos", params={"sort": sort}).json()
-    assert [todo["id"] for todo in listed] == ids
-    listed = client.get("/api/todos", params={"sort": f"-{sort}"}).json()
-    assert [todo["id"] for todo in listed] == ids[::-1]
+    text = f"{rows.resource.text} = 'first'"
+    execute(server.database_url, f"UPDATE {table} SET {text} WHERE id = {ids[-4]}")
+    if sort in rows.resource.sorts:
+        assert [row["id"] for row in rows.read(sort=sort)] == ids
+        assert [row["id"] for row in rows.read(sort=f"-{sort}")] == ids[::-1]
 
 
-def test_updated_at_order_follows_changes(client: httpx2.Client) -> None:
-    first, *_ = create_many(client, "first", "second", "third")
-    client.put(f"/api/todos/{first['id']}", json={"status": "completed"})
-    assert titles(client, sort="updated_at") == ["second", "third", "first"]
-    assert titles(client, sort="-updated_at") == ["first", "third", "second"]
+def test_updated_at_order_follows_changes(rows: Rows) -> None:
+    if "updated_at" not in rows.resource.sorts:
+        pytest.skip("its list has no such order")
+    first, second, third = rows.create_many("First", "Second", "Third")
+    first = rows.change(first, "PUT", rows.resource.changes[1]).json()
+    assert rows.read(sort="updated_at")[-3:] == [second, third, first]
+    assert rows.read(sort="-updated_at")[:3] == [first, third, second]
 
 
-def test_skip_and_limit_choose_a_part(client: httpx2.Client) -> None:
-    create_many(client, *"abcde")
-    assert titles(client, limit=2) == ["a", "b"]
-    assert titles(client, skip=3) == ["d", "e"]
-    assert titles(client, skip=1, limit=2, sort="-title") == ["d", "c"]
-    assert titles(client, skip=5) == []
-    assert titles(client, skip=2**63 - 1) == []
+def test_skip_and_limit_choose_a_part(rows: Rows) -> None:
+    rows.create_many("Apples", "Bread", "Carrots", "Dates", "Eggs")
+    whole = rows.read()
+    assert rows.read(limit=2) == whole[:2]
+    assert rows.read(skip=3) == whole[3:]
+    assert rows.read(skip=1, limit=2, sort="-created_at") == whole[::-1][1:3]
+    assert rows.read(skip=len(whole)) == []
+    assert rows.read(skip=2**63 - 1) == []
 
 
-def test_limit_is_100_unless_given_and_up_to_1000(client: httpx2.Client) -> None:
-    create_many(client, *["x"] * 1000)
-    create(client, "y")
-    assert len(titles(client)) == 100
-    assert len(titles(client, limit=1)) == 1
-    assert len(titles(client, limit=1000)) == 1000
+@having("bulk", "free_text")
+def test_limit_is_100_unless_given_and_up_to_1000(rows: Rows) -> None:
+    rows.create_many(*["x"] * 1000)
+    rows.create("y")
+    assert len(rows.read()) == 100
+    assert len(rows.read(limit=1)) == 1
+    assert len(rows.read(limit=1000)) == 1000
 
 
-def test_total_is_counted_when_asked_for(client: httpx2.Client) -> None:
-    create_many(client, "a", "b", "ab")
-    create(client, "abc", status="completed")
-    assert "X-Total-Count" not in client.get("/api/todos").headers
-    assert "X-Total-Count" not in client.get("/api/todos", params={"total": "false"}).headers
+def test_total_is_counted_when_asked_for(rows: Rows) -> None:
+    there = len(rows.read())
+    rows.create_many("Apples", "Bread", "Applejuice", "Applepie")
+    for parameters in ({}, {"total": "false"}):
+        assert "X-Total-Count" not in rows.client.get(rows.path, params=parameters).headers
     for parameters, total in (
-        ({}, "4"),
-        ({"limit": "1"}, "4"),
-        ({"skip": "10"}, "4"),
-        ({"status": "active"}, "3"),
-        ({"q": "B"}, "3"),
-        ({"q": "B", "status": "completed"}, "1"),
-        ({"q": "none"}, "0"),
+        ({}, there + 4),
+        ({"limit": "1"}, there + 4),
+        ({"skip": "10"}, there + 4),
+        ({"q": "APPLE"}, 3),
+        ({"q": "none"}, 0),
     ):
-        response = client.get("/api/todos", params={"total": "true", **parameters})
+        response = rows.client.get(rows.path, params={"total": "true", **parameters})
+        assert response.headers["X-Total-Count"] == str(total)
+
+
+@having("choice")
+def test_total_counts_what_the_filters_choose(rows: Rows) -> None:
+    assert rows.resource.choice
+    name, one, other = rows.resource.choice
+    rows.create_many("a", "b", "ab", **{name: one})
+    rows.create("abc", **{name: other})
+    for parameters, total in (({name: one}, "3"), ({name: other, "q": "B"}, "1")):
+        response = rows.client.get(rows.path, params={"total": "true", **parameters})
         assert response.headers["X-Total-Count"] == total
 
 
-def test_unknown_parameters_are_ignored(client: httpx2.Client) -> None:
-    made = create(client)
-    path = f"/api/todos/{made['id']}"
+def test_unknown_parameters_are_ignored(rows: Rows) -> None:
+    row = rows.create()
+    whole = rows.read()
+    owner = rows.resource.owner(rows.client, row)
     unknown = {"colour": "red", "id": "", "page": "-1", "_": "\ufffd"}
-    assert client.get("/api/todos", params=unknown).json() == [made]
-    assert client.get(path, params=unknown).json() == made
-    assert client.get("/api/todos/stats", params=unknown).status_code == 200
-    assert client.put(path, params=unknown, json={}).json() == made
-    assert client.patch("/api/todos", params=unknown, json={"status": "active"}).status_code == 200
-    assert client.delete(path, params=unknown).status_code == 204
+    assert rows.read(**unknown) == whole
+    path = rows.path_of(row)
+    assert rows.client.get(path, params=unknown).json() == row
+    assert owner.put(path, params=unknown, json={}).json() == row
+    assert owner.delete(path, params=unknown).status_code == 204
 
 
-@pytest.mark.parametrize("name", ["status", "q", "sort", "skip", "limit", "total", "cursor"])
-def test_empty_known_parameter_is_invalid(client: httpx2.Client, name: str) -> None:
-    problem = assert_problem(client.get(f"/api/todos?{name}="), 422)
-    assert problem["errors"][0]["loc"] == ["query", name]
-    assert_problem(client.get(f"/api/todos?{name}"), 422)
+@pytest.mark.parametrize("name", ["q", "sort", "skip", "limit", "total", "cursor"])
+def test_empty_known_parameter_is_invalid(rows: Rows, name: str) -> None:
+    assert_refused(rows, name, f"{name}=")
+    assert_refused(rows, name, name)
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"), FILTERS, ids=[f"{resource.name} {name}" for resource, name in FILTERS]
+)
+@pytest.mark.parametrize("value", ["", "%00", "a%00b"], ids=["empty", "NUL", "NUL inside"])
+def test_bad_filter_is_invalid(rows: Rows, name: str, value: str) -> None:
+    assert_refused(rows, name, f"{name}={value}")
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        "status=done",
-        "status=Active",
-        "status=active%20",
-        "q=%00",
-        "q=a%00b",
         "sort=id",
-        "sort=--title",
-        "sort=Title",
-        "sort=title,status",
+        "sort=--created_at",
+        "sort=Created_at",
+        "sort=created_at,id",
         "skip=-1",
         "skip=x",
         "skip=1.0",
@@ -227,6 +255,11 @@ def test_empty_known_parameter_is_invalid(client: httpx2.Client, name: str) -> N
     ],
     ids=lambda query: query[:30],
 )
-def test_invalid_parameter_is_422(client: httpx2.Client, query: str) -> None:
-    problem = assert_problem(client.get(f"/api/todos?{query}"), 422)
-    assert problem["errors"][0]["loc"] == ["query", query.partition("=")[0]]
+def test_invalid_parameter_is_422(rows: Rows, query: str) -> None:
+    assert_refused(rows, query.partition("=")[0], query)
+
+
+def assert_refused(rows: Rows, name: str, query: str) -> None:
+    """Asserts that a query is invalid because of the parameter of this name."""
+    response: httpx2.Response = rows.client.get(f"{rows.path}?{query}")
+    assert assert_problem(response, 422)["errors"][0]["loc"] == ["query", name]

@@ -3,19 +3,14 @@
 import json
 import re
 from base64 import urlsafe_b64encode
-from typing import Any
 
 import httpx2
 import pytest
 
-from tests.helpers import assert_problem, create, create_many, titles
+from tests.helpers import assert_problem
+from tests.resources import Row, Rows, having, ordered, with_each_order
 
-SORTS = [
-    f"{sign}{name}"
-    for name in ("created_at", "updated_at", "title", "status")
-    for sign in ("", "-")
-]
-LINK = re.compile(r'<(/api/todos\?[!-~]+)>; rel="next"')
+LINK = re.compile(r'<(/api/[a-z]+\?[!-~]+)>; rel="next"')
 
 
 def next_page(response: httpx2.Response) -> str | None:
@@ -27,110 +22,122 @@ def next_page(response: httpx2.Response) -> str | None:
     return match[1]
 
 
-def make_todos(client: httpx2.Client) -> list[dict[str, Any]]:
-    """Makes 30 todos with few different titles and both statuses."""
-    made = create_many(client, *[f"Todo {n * 7 % 5}" for n in range(30)])
-    for todo in made[::2]:
-        client.put(f"/api/todos/{todo['id']}", json={"status": "completed"})
+def visit(rows: Rows, page: str | None) -> list[Row]:
+    """Returns every row from a page to the last one."""
+    visited: list[Row] = []
+    while page:
+        response = rows.client.get(page)
+        assert response.status_code == 200
+        visited += response.json()
+        page = next_page(response)
+    return visited
+
+
+def make_some(rows: Rows) -> list[Row]:
+    """Makes rows; with few different texts and two values of the choice where that can be."""
+    if not rows.resource.free_text:
+        return rows.create_many(*(f"Name{n * 7 % 12}" for n in range(12)))
+    made = rows.create_many(*[f"Text {n * 7 % 5}" for n in range(30)])
+    for row in made[::2]:
+        rows.change(row, "PUT", rows.resource.changes[1])
     return made
 
 
-@pytest.mark.parametrize("sort", SORTS)
-def test_pages_visit_every_todo_in_order(client: httpx2.Client, sort: str) -> None:
-    make_todos(client)
-    whole = client.get("/api/todos", params={"sort": sort}).json()
-    visited = []
-    page: str | None = f"/api/todos?sort={sort}&limit=7"
-    while page:
-        response = client.get(page)
-        visited += response.json()
-        page = next_page(response)
-    assert visited == whole
+@with_each_order()
+def test_pages_visit_every_row_in_order(rows: Rows, sort: str) -> None:
+    make_some(rows)
+    whole = rows.read(sort=sort)
+    assert whole == ordered(rows.read(), sort)
+    assert visit(rows, f"{rows.path}?sort={sort}&limit=7") == whole
 
 
-@pytest.mark.parametrize("sort", SORTS)
-def test_todo_that_stays_is_visited_once_whatever_changes(client: httpx2.Client, sort: str) -> None:
-    staying = {todo["id"] for todo in make_todos(client)}
+@with_each_order()
+def test_row_that_stays_is_visited_once_whatever_changes(rows: Rows, sort: str) -> None:
+    made = {row["id"]: row for row in make_some(rows)}
+    staying = set(made)
     visited: list[int] = []
-    page: str | None = f"/api/todos?sort={sort}&limit=4"
+    page: str | None = f"{rows.path}?sort={sort}&limit=4"
     while page:
-        response = client.get(page)
-        seen = [todo["id"] for todo in response.json()]
-        visited += seen
+        response = rows.client.get(page)
+        visited += [row["id"] for row in response.json()]
+        seen = [row["id"] for row in response.json() if row["id"] in staying]
         page = next_page(response)
         # Of what was just seen, and of what is still to come, the last one goes.
         unseen = sorted(staying - set(visited))
         for gone in seen[-1:] + unseen[-1:]:
-            assert client.delete(f"/api/todos/{gone}").status_code == 204
+            assert rows.change(made[gone], "DELETE").status_code == 204
             staying.discard(gone)
-        if len(visited) < 40:
-            for title in ("Todo", "Todo 2", "Todo 9"):
-                create(client, title, status="completed" if unseen else "active")
+        if len(visited) < len(made) + 10:
+            for text in ("Text", "Text2", "Text9"):
+                new = rows.create(f"{text}{len(visited)}")
+                if unseen and rows.resource.free_text:
+                    rows.change(new, "PUT", rows.resource.changes[1])
     assert len(visited) == len(set(visited))
     assert staying <= set(visited)
 
 
-def test_pages_keep_filters_order_and_size(client: httpx2.Client) -> None:
-    title = "50 % & 'ü' = # + /\\_ 😀"
-    wanted = create_many(client, *[f"{title} {n}" for n in range(5)])
-    create_many(client, "Another", "50 percent")
-    create(client, title, status="completed")
-    parameters = {"q": title.upper(), "status": "active", "sort": "-title", "limit": "2"}
-    pages = [client.get("/api/todos", params={**parameters, "total": "true"})]
+@having("choice", "free_text")
+def test_pages_keep_filters_order_and_size(rows: Rows) -> None:
+    assert rows.resource.choice
+    name, one, other = rows.resource.choice
+    text = "50 % & 'ü' = # + /\\_ 😀"
+    wanted = rows.create_many(*[f"{text} {n}" for n in range(5)], **{name: one})
+    rows.create_many("Another", "50 percent")
+    rows.create(text, **{name: other})
+    sort = f"-{rows.resource.text}"
+    parameters = {"q": text.upper(), name: one, "sort": sort, "limit": "2"}
+    pages = [rows.client.get(rows.path, params={**parameters, "total": "true"})]
     while page := next_page(pages[-1]):
-        pages.append(client.get(page))
+        pages.append(rows.client.get(page))
     assert [len(page.json()) for page in pages] == [2, 2, 1]
     assert {page.headers["X-Total-Count"] for page in pages} == {"5"}
-    assert [todo for page in pages for todo in page.json()] == wanted[::-1]
+    assert [row for page in pages for row in page.json()] == wanted[::-1]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_last_page_has_no_link(client: httpx2.Client, count: int) -> None:
-    for _ in range(count):
-        create(client)
-    assert "Link" not in client.get("/api/todos", params={"limit": 3}).headers
+def test_last_page_has_no_link(rows: Rows, count: int) -> None:
+    there = len(rows.read())
+    for number in range(count):
+        rows.create(f"Row{number}")
+    response = rows.client.get(rows.path, params={"limit": max(there + count, 1)})
+    assert "Link" not in response.headers
 
 
-def test_link_leads_on_when_there_is_one_more(client: httpx2.Client) -> None:
-    create_many(client, *"abcd")
-    page = next_page(client.get("/api/todos", params={"limit": 3}))
+def test_link_leads_on_when_there_is_one_more(rows: Rows) -> None:
+    rows.create_many("Apples", "Bread", "Carrots")
+    last = rows.create("Dates")
+    page = next_page(rows.client.get(rows.path, params={"limit": len(rows.read()) - 1}))
     assert page
-    assert [todo["title"] for todo in client.get(page).json()] == ["d"]
+    assert rows.client.get(page).json() == [last]
 
 
-def test_link_is_there_for_the_default_size(client: httpx2.Client) -> None:
-    create_many(client, *["x"] * 101)
-    page = next_page(client.get("/api/todos"))
+@having("bulk", "free_text")
+def test_link_is_there_for_the_default_size(rows: Rows) -> None:
+    rows.create_many(*["x"] * 101)
+    page = next_page(rows.client.get(rows.path))
     assert page
-    assert len(client.get(page).json()) == 1
+    assert len(rows.client.get(page).json()) == 1
 
 
-def test_link_does_not_depend_on_a_proxy(client: httpx2.Client) -> None:
-    create_many(client, "a", "b")
+def test_link_does_not_depend_on_a_proxy(rows: Rows) -> None:
+    rows.create_many("Apples", "Bread")
     headers = {"X-Forwarded-Host": "todos.example", "X-Forwarded-Proto": "https"}
-    assert next_page(client.get("/api/todos", params={"limit": 1}, headers=headers))
+    assert next_page(rows.client.get(rows.path, params={"limit": 1}, headers=headers))
 
 
-def test_skip_counts_from_the_first_page_only(client: httpx2.Client) -> None:
-    create_many(client, *"abcdef")
-    response = client.get("/api/todos", params={"skip": 1, "limit": 2})
-    visited = [todo["title"] for todo in response.json()]
-    while page := next_page(response):
-        response = client.get(page)
-        visited += [todo["title"] for todo in response.json()]
-    assert visited == [*"bcdef"]
+def test_skip_counts_from_the_first_page_only(rows: Rows) -> None:
+    rows.create_many("Apples", "Bread", "Carrots", "Dates", "Eggs", "Flour")
+    assert visit(rows, f"{rows.path}?skip=1&limit=2") == rows.read()[1:]
 
 
-def test_page_goes_on_from_titles_of_every_kind(client: httpx2.Client) -> None:
-    create_many(client, "ΐ" * 200, "😀" * 200, '"quotes" \\ \x01', "\x7f\u2028", "ß", "a,b", "x")
-    visited = []
-    page: str | None = "/api/todos?sort=title&limit=1"
-    while page:
-        response = client.get(page)
-        visited += [todo["title"] for todo in response.json()]
-        page = next_page(response)
-    assert visited == titles(client, sort="title")
-    assert len(visited) == 7
+@having("free_text", "bulk")
+def test_page_goes_on_from_texts_of_every_kind(rows: Rows) -> None:
+    texts = ["ΐ" * 200, "😀" * 200, '"quotes" \\ \x01', "\x7f\u2028", "ß", "a,b", "x"]
+    rows.create_many(*texts)
+    sort = rows.resource.text
+    visited = visit(rows, f"{rows.path}?sort={sort}&limit=1")
+    assert visited == rows.read(sort=sort)
+    assert len(visited) == len(texts)
 
 
 def cursor(value: object) -> str:
@@ -171,21 +178,34 @@ FOREIGN_CURSORS = {
 
 
 @pytest.mark.parametrize("foreign", FOREIGN_CURSORS.values(), ids=FOREIGN_CURSORS)
-def test_foreign_cursor_is_422(client: httpx2.Client, foreign: str) -> None:
-    problem = assert_problem(client.get("/api/todos", params={"cursor": foreign}), 422)
+def test_foreign_cursor_is_422(rows: Rows, foreign: str) -> None:
+    problem = assert_problem(rows.client.get(rows.path, params={"cursor": foreign}), 422)
     assert problem["errors"][0]["loc"] == ["query", "cursor"]
 
 
-@pytest.mark.parametrize("value", ["a\0b", "\ud800"], ids=["NUL", "surrogate"])
-def test_foreign_cursor_of_a_title_is_422(client: httpx2.Client, value: str) -> None:
-    parameters = {"sort": "title", "cursor": cursor(["title", value, 1])}
-    assert_problem(client.get("/api/todos", params=parameters), 422)
+@pytest.mark.parametrize(
+    "value",
+    ["a\0b", "\ud800", None, 1, 2**64, 1.5, True, [], {}],
+    ids=["NUL", "surrogate", "null", "integer", "huge", "float", "boolean", "array", "object"],
+)
+def test_foreign_cursor_of_a_text_is_422(rows: Rows, value: object) -> None:
+    name = rows.resource.text
+    parameters = {"sort": name, "cursor": cursor([name, value, 1])}
+    assert_problem(rows.client.get(rows.path, params=parameters), 422)
 
 
-def test_cursor_of_another_order_is_422(client: httpx2.Client) -> None:
-    create_many(client, "a", "b")
-    page = next_page(client.get("/api/todos", params={"limit": 1, "sort": "title"}))
+@with_each_order()
+@pytest.mark.parametrize("value", [2**64, -(2**64), 1e300, [], {"x": 1}, "\0"], ids=repr)
+def test_no_cursor_is_a_defect(rows: Rows, sort: str, value: object) -> None:
+    parameters = {"sort": sort, "cursor": cursor([sort, value, 1])}
+    assert_problem(rows.client.get(rows.path, params=parameters), 422)
+
+
+def test_cursor_of_another_order_is_422(rows: Rows) -> None:
+    rows.create_many("Apples", "Bread")
+    name = rows.resource.text
+    page = next_page(rows.client.get(rows.path, params={"limit": 1, "sort": name}))
     assert page
-    assert client.get(page).status_code == 200
-    for sort in ("created_at", "-title"):
-        assert_problem(client.get(page.replace("sort=title", f"sort={sort}")), 422)
+    assert rows.client.get(page).status_code == 200
+    for sort in ("created_at", f"-{name}"):
+        assert_problem(rows.client.get(page.replace(f"sort={name}", f"sort={sort}")), 422)
