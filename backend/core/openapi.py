@@ -148,7 +148,7 @@ def header(description: str, kind: str = "string", *, required: bool = True) -> 
 
 
 def noun_of(operation: Schema) -> str:
-    """Returns what an operation is about, by its name: "todo" for `read_todo`."""
+    """Returns what an operation is about, by its name: "cart" for `read_cart`."""
     return str(operation["operationId"]).partition("_")[2].replace("_", " ")
 
 
