@@ -13,29 +13,49 @@ round trip but its query. A writing session makes a transaction: when its
 
 import logging
 import math
-import queue
 import select
-import socket
-import threading
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
 from sqlalchemy import URL, Connection, Dialect, create_engine, event, exc, func
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.util.queue import Queue
 from sqlmodel import Session
 from sqlmodel import select as sql_select
 
-from backend.core.deadlines import SHARE_OF_DATABASE, loans, remaining_time
+from backend.core.deadlines import loans, remaining_time
+from backend.core.resolver import resolver
 from backend.core.tables import moment_after_on_sqlite
 
 logger = logging.getLogger(__name__)
 
 SHORTEST_CONNECT_TIMEOUT = 1  # libpq counts whole seconds, and 0 is for ever
 LONGEST_BUSY_TIMEOUT = 86_400.0  # seconds; SQLite has no word for "for ever"
+
+BEGIN_ON_SQLITE = "BEGIN IMMEDIATE"
+NOTHING_COMMITTED = "a statement of the transaction had failed, so nothing was committed"
+
+
+class FreeConnections(Queue[ConnectionPoolEntry]):
+    """The pool's connections that nobody uses, waited for no longer than the request may take.
+
+    Nobody waits for one who keeps the pool rule; sessions one in another break it.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
+        return super().get(block, min(remaining_time(), math.inf if timeout is None else timeout))
+
+
+class Pool(QueuePool):
+    """SQLAlchemy's own pool, under the request's deadline."""
+
+    _queue_class = FreeConnections
 
 
 class DatabaseNotReady(exc.SQLAlchemyError):
@@ -62,9 +82,9 @@ class Database:
             # Both are SQLAlchemy's defaults, and what is rolled back rests on them.
             skip_autocommit_rollback=False,
             pool_reset_on_return="rollback",
+            poolclass=Pool,
             pool_size=pool_size + 1,
             max_overflow=0,
-            pool_timeout=SHARE_OF_DATABASE * request_timeout,
             pool_use_lifo=True,
             echo=echo,
             hide_parameters=True,
@@ -73,8 +93,12 @@ class Database:
         event.listen(self.engine, "do_connect", self._connect)
         event.listen(self.engine, "checkout", self._check_out)
         event.listen(self.engine, "checkin", self._check_in)
+        event.listen(self.engine, "close", self._check_in)  # in place of the check-in
         if self.on_sqlite:
             event.listen(self.writing_engine, "begin", begin_on_sqlite)
+            event.listen(
+                self.writing_engine, "before_cursor_execute", stay_in_transaction_on_sqlite
+            )
             event.listen(self.writing_engine, "commit", commit_on_sqlite)
         else:
             event.listen(self.writing_engine, "begin", begin_on_postgres)
@@ -112,46 +136,65 @@ class Database:
             self.file.remember()
             made.create_function("moment_after", 1, moment_after_on_sqlite, deterministic=True)
             return made
-        made = dialect.connect(
-            *cargs, connection_factory=TransactionConnection, **self._in_time(cparams)
-        )
+        in_time = self._in_time(cparams)
+        made = dialect.connect(*cargs, connection_factory=TransactionConnection, **in_time)
         loans.lend(made)
-        encoding = made.get_parameter_status("server_encoding")
-        if encoding != "UTF8":
+        try:
+            self._require_utf8(made)
+            if remaining_time() < math.inf:
+                # What is cut off here must not go on for ever there.
+                milliseconds = round(1000 * self.request_timeout)
+                made.cursor().execute(f"SET statement_timeout = {milliseconds}")
+        except Exception:
+            loans.take_back(made)
             made.close()
+            raise
+        return made
+
+    def _require_utf8(self, made: Any) -> None:
+        encoding = made.get_parameter_status("server_encoding")
+        if encoding not in ("UTF8", None):  # a pooler in between may not say
             raise DatabaseNotReady(
                 f"it is encoded in {encoding}, which cannot hold every text; make one with: "
                 "createdb --encoding=UTF8 --template=template0"
             )
-        if remaining_time() < math.inf:
-            # What is cut off here must not go on for ever there.
-            milliseconds = round(1000 * self.request_timeout)
-            made.cursor().execute(f"SET statement_timeout = {milliseconds}")
-        return made
 
     def _in_time(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Returns the driver's parameters for connecting within the time that is left."""
-        asked = int(parameters.get("connect_timeout", self.connect_timeout))
-        seconds = math.floor(min(asked, self.connect_timeout, remaining_time()))
-        if seconds < SHORTEST_CONNECT_TIMEOUT:
-            raise exc.TimeoutError("Too little of the request's time is left for connecting")
-        in_time = {**parameters, "connect_timeout": seconds}
+        """Returns the driver's parameters for connecting within the time that is left.
+
+        Raises `exc.TimeoutError` when that is too little.
+        """
+        started = monotonic()
+        seconds = self._connect_timeout(parameters)
         if not parameters.get("host") or "hostaddr" in parameters:
-            return in_time
+            return {**parameters, "connect_timeout": whole(min(seconds, remaining_time()))}
         names = str(parameters["host"]).split(",")
         ports = str(parameters.get("port", "")).split(",")
         if len(ports) == 1:
             ports *= len(names)
-        found = [
+        found = resolver.find(names, min(seconds, remaining_time()) / 2)
+        servers = [
             (name, address, port)
             for name, port in zip(names, ports, strict=True)
-            for address in resolve(name, seconds)
+            for address in found.get(name, ())
         ]
-        # libpq takes the time for each address anew.
-        in_time["connect_timeout"] = max(seconds // len(found), SHORTEST_CONNECT_TIMEOUT)
-        for key, values in zip(("host", "hostaddr", "port"), zip(*found, strict=True), strict=True):
-            in_time[key] = ",".join(values)
-        return in_time
+        searched = math.floor(monotonic() - started)
+        left = whole(min(seconds - searched, remaining_time()))
+        host, hostaddr, port = (",".join(each) for each in zip(*servers, strict=True))
+        return {
+            **parameters,
+            **{"host": host, "hostaddr": hostaddr, "port": port},
+            # libpq takes the time for each address anew.
+            "connect_timeout": max(left // len(servers), SHORTEST_CONNECT_TIMEOUT),
+        }
+
+    def _connect_timeout(self, parameters: dict[str, Any]) -> int:
+        """Returns the seconds for connecting: the setting, or fewer where the URL says so."""
+        asked = str(parameters.get("connect_timeout", 0))
+        if not asked.lstrip("-").isdecimal():
+            raise psycopg2.OperationalError(f"connect_timeout={asked} is no number of seconds")
+        # libpq takes what is not positive as "for ever".
+        return min(int(asked), self.connect_timeout) if int(asked) > 0 else self.connect_timeout
 
     def _check_out(self, made: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
         """Lends a connection for the rest of the request's time; a dead one is replaced."""
@@ -195,33 +238,11 @@ def has_news(postgres_connection: Any) -> bool:
     return bool(poll.poll(0))
 
 
-def resolve(name: str, seconds: float) -> list[str]:
-    """Returns the addresses of a host; an empty one for the folder of a socket.
-
-    libpq's own search for them has no time limit. Raises `exc.OperationalError` when
-    none is found within these seconds.
-    """
-    if name.startswith(("/", "@")):
-        return [""]
-    found: queue.SimpleQueue[list[str] | OSError] = queue.SimpleQueue()
-
-    def search() -> None:
-        try:
-            known = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            found.put(list(dict.fromkeys(str(each[4][0]) for each in known)))
-        except OSError as error:
-            found.put(error)
-
-    # A daemon, because a search that hangs cannot be ended, and must not hold up the exit.
-    threading.Thread(target=search, daemon=True).start()
-    try:
-        addresses = found.get(timeout=seconds)
-    except queue.Empty:
-        addresses = TimeoutError("nobody says which address it has")
-    if isinstance(addresses, OSError):
-        said = psycopg2.OperationalError(f"the host {name} was not found: {addresses.args[-1]}")
-        raise exc.OperationalError(None, None, said)
-    return addresses
+def whole(seconds: float) -> int:
+    """Returns the whole seconds, as libpq counts. Raises `exc.TimeoutError` for less than one."""
+    if seconds < SHORTEST_CONNECT_TIMEOUT:
+        raise exc.TimeoutError("Too little of the request's time is left for connecting")
+    return math.floor(seconds)
 
 
 # What follows makes transactions.
@@ -235,12 +256,35 @@ def limit_waiting(sqlite_connection: Any) -> None:
 
 def begin_on_sqlite(connected: Connection) -> None:
     """Begins as a writer: a transaction that reads first would then find SQLite locked."""
-    connected.exec_driver_sql("BEGIN IMMEDIATE")
+    connected.exec_driver_sql(BEGIN_ON_SQLITE)
+
+
+def stay_in_transaction_on_sqlite(
+    connected: Connection, cursor: Any, statement: str, *more: Any
+) -> None:
+    """Refuses a further statement when SQLite has taken the transaction back.
+
+    It does so by itself after some errors, such as being cut off or a full disk. Where
+    such an error was caught, the statement would be committed alone.
+    """
+    if statement != BEGIN_ON_SQLITE:
+        require_transaction(connected)
 
 
 def commit_on_sqlite(connected: Connection) -> None:
-    """Lets COMMIT, which waits for readers, wait only for what is left of the time."""
+    """Lets COMMIT, which waits for readers, wait only for what is left of the time.
+
+    Raises when there is nothing to commit any more; see `stay_in_transaction_on_sqlite`.
+    """
+    require_transaction(connected)
     limit_waiting(connected.connection.driver_connection)
+
+
+def require_transaction(connected: Connection) -> None:
+    """Raises `exc.InternalError`, as PostgreSQL's driver does, when SQLite is in no transaction."""
+    driver_connection: Any = connected.connection.driver_connection
+    if not driver_connection.in_transaction:
+        raise exc.InternalError(None, None, sqlite3.InternalError(NOTHING_COMMITTED))
 
 
 def begin_on_postgres(connected: Connection) -> None:
@@ -307,9 +351,7 @@ class TransactionConnection(connection):
         whose error was caught: PostgreSQL then takes everything back without a word.
         """
         if self._end("COMMIT") == "ROLLBACK":
-            raise psycopg2.errors.InFailedSqlTransaction(
-                "a statement of the transaction had failed, so nothing was committed"
-            )
+            raise psycopg2.errors.InFailedSqlTransaction(NOTHING_COMMITTED)
 
     def rollback(self) -> None:
         """Takes the transaction back, if there is one."""

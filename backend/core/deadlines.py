@@ -79,14 +79,23 @@ class Loans:
     def cut_overdue(self) -> None:
         """Cuts off every connection whose deadline has passed; its user gets an error.
 
-        Again and again, until it is given back: SQLite forgets a cut that comes between
-        two statements.
+        SQLite forgets a cut that comes between two statements, so its connections are cut
+        again and again until they are given back.
         """
-        now = time.monotonic()
+        self._cut_before(time.monotonic())
+
+    def cut_all(self) -> None:
+        """Cuts off every connection in use: nobody waits for its answer any more."""
+        self._cut_before(math.inf)
+
+    def _cut_before(self, moment: float) -> None:
         with self._lock:
-            for connection, deadline in self._deadlines.items():
-                if deadline < now:
+            overdue = [each for each, deadline in self._deadlines.items() if deadline <= moment]
+            for connection in overdue:
+                try:
                     cut(connection)
+                except Exception:  # the others are cut all the same, and this one tried again
+                    logger.exception("a connection could not be cut off")
 
 
 loans = Loans()
@@ -98,15 +107,15 @@ def cut(connection: Any) -> None:
         if isinstance(connection, sqlite3.Connection):
             connection.interrupt()
         else:
-            with socket.socket(fileno=socket.dup(connection.fileno())) as its_socket:
+            its_socket = socket.socket(fileno=connection.fileno())
+            try:
                 its_socket.shutdown(socket.SHUT_RDWR)
+            finally:
+                its_socket.detach()  # it is the driver's
 
 
 async def keep_deadlines() -> None:
-    """Cuts overdue connections off for as long as the process serves, whatever goes wrong."""
+    """Cuts overdue connections off for as long as the process serves."""
     while True:
-        try:
-            loans.cut_overdue()
-        except Exception:
-            logger.exception("overdue connections could not be cut off")
+        loans.cut_overdue()
         await anyio.sleep(CUTTING_INTERVAL)

@@ -22,7 +22,7 @@ from anyio.to_thread import current_default_thread_limiter, run_sync
 from sqlalchemy import Connection, MetaData, exc, func, inspect, select
 
 from backend.core.connections import Database, reason
-from backend.core.deadlines import keep_deadlines, start_deadline
+from backend.core.deadlines import keep_deadlines, loans, start_deadline
 from backend.core.problems import NotReady
 from backend.core.tables import folded_columns
 
@@ -59,6 +59,9 @@ async def serving(
             await start_with_patience(tasks, partial(make_ready, database, metadata))
             yield
             tasks.cancel_scope.cancel()
+    # A thread that still waits for the database has nobody to answer, and would hold up the exit.
+    database.ready = False
+    loans.cut_all()
     database.engine.dispose()
 
 

@@ -1,7 +1,7 @@
 """What can happen to a PostgreSQL server: it crashes, it freezes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,12 +30,14 @@ def frozen(server: PostgresServer) -> Iterator[None]:
     postmaster.suspend()  # first, so that it makes no more processes
     processes = [postmaster, *postmaster.children(recursive=True)]
     for process in processes:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # a session that has just ended
+            process.suspend()
     try:
         yield
     finally:
         for process in processes:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def socket_path(server: PostgresServer) -> Path:
