@@ -1,6 +1,8 @@
 """What a route of one's own does wrong loses nothing, and holds nobody up."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -104,6 +106,25 @@ def test_connections_that_were_cut_off_are_forgotten(
     pause = {"seconds": REQUEST_TIMEOUT / 2}
     at_once(2, lambda number: caller.get("/pauses", params=pause))
     assert caller.get("/connections").json() == 0
+
+
+def test_requests_that_waited_too_long_cost_no_connection(
+    extended: Server, caller: httpx2.Client
+) -> None:
+    if extended.database_url.startswith("sqlite"):
+        pytest.skip("SQLite's connections cannot be told apart from outside")
+    pids = f"SELECT pid {OTHER_SESSIONS}"
+    assert caller.get("/words").status_code == 200
+    before = set(query(extended.database_url, pids))
+    with ThreadPoolExecutor(5) as background:
+        pause = {"seconds": 1.1 * REQUEST_TIMEOUT}
+        first = background.submit(caller.get, "/nested", params=pause)  # in the only thread
+        time.sleep(0.1)
+        waiting = [background.submit(caller.get, "/words") for _ in range(4)]
+    for each in [first, *waiting]:
+        assert_problem(each.result(), 503)
+    assert before
+    assert before <= set(query(extended.database_url, pids))
 
 
 def test_error_with_only_a_description_is_documented(caller: httpx2.Client) -> None:
