@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from sqlmodel import SQLModel
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -14,6 +13,7 @@ from backend.core.problems import ProblemsOnly, add_error_handlers
 from backend.core.requests import AllowedHosts, RequestLog, UniformRequests, configure_logging
 from backend.core.serving import serving
 from backend.database import database
+from backend.migrations import migrations
 from backend.routers import health, todos
 from backend.settings import settings
 
@@ -31,7 +31,7 @@ sentence a person can read; a 422 lists what is invalid under `errors`. Every an
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
     delay = settings.shutdown_delay
-    async with serving(database, SQLModel.metadata, shutdown_delay=delay):
+    async with serving(database, migrations, shutdown_delay=delay):
         yield
 
 

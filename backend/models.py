@@ -26,8 +26,8 @@ class Todo(SQLModel, table=True):
 
     __tablename__ = "todos"
     __table_args__ = (
-        CheckConstraint(f"length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="todos_title_length"),
-        CheckConstraint("status IN ('active', 'completed')", name="todos_status"),
+        CheckConstraint(f"length(title) BETWEEN 1 AND {TITLE_LENGTH}", name="title_length"),
+        CheckConstraint("status IN ('active', 'completed')", name="status"),
         Index("todos_by_created_at", "created_at", "id"),
         Index("todos_by_updated_at", "updated_at", "id"),
         Index("todos_by_title", "title_folded", "id"),

@@ -74,7 +74,7 @@ class Database:
         self.pool_size = pool_size
         self.connect_timeout = connect_timeout
         self.request_timeout = request_timeout
-        self.ready = True  # `serving` takes it back until the tables are there
+        self.ready = True  # `serving` takes it back until it is migrated
         self.file = SQLiteFile(Path(url.database or "")) if self.on_sqlite else None
         self.engine = create_engine(
             url,
@@ -127,7 +127,7 @@ class Database:
         # Before a connection is asked for: an error later would cost the connection.
         remaining_time()
         if not self.ready:
-            raise DatabaseNotReady("The tables are not made yet")
+            raise DatabaseNotReady("The database is not migrated yet")
 
     def _connect(self, dialect: Dialect, record: Any, cargs: Any, cparams: Any) -> Any:
         if self.file:

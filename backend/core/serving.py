@@ -1,4 +1,4 @@
-"""The start and the end of serving: tables made, readiness told, the end announced.
+"""The start and the end of serving: database migrated, readiness told, the end announced.
 
 A database that is down does not stop the start. The process says so in its log, answers
 503, and tries again every second.
@@ -19,23 +19,18 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 from anyio.to_thread import current_default_thread_limiter, run_sync
-from sqlalchemy import Connection, MetaData, exc, func, inspect, select
+from sqlalchemy import exc
 
 from backend.core.connections import Database, reason
 from backend.core.deadlines import keep_deadlines, loans, start_deadline
+from backend.core.migrations import Migrations
 from backend.core.problems import NotReady
-from backend.core.tables import folded_columns
 
 logger = logging.getLogger(__name__)
 
 READINESS_BUDGET = 2.0  # seconds
-TABLES_BUDGET = 60.0
-TABLES_PAUSE = 1.0
-LOCK_TIMEOUT = 1.0  # others may queue behind us for as long
-PATIENCE = 1.0  # then the process listens, whether or not the tables are there
-
-# Any constant will do, as long as all workers take the same.
-TABLES_LOCK = 7_060_451
+MIGRATION_PAUSE = 1.0
+PATIENCE = 1.0  # then the process listens, whether or not the database is migrated
 
 # Before 3.51.3, two connections can corrupt a WAL file: sqlite.org/wal.html#walresetbug
 SQLITE_JOURNAL = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "DELETE"
@@ -45,18 +40,18 @@ readiness_limiter = anyio.CapacityLimiter(1)  # so it takes one connection, and 
 
 @asynccontextmanager
 async def serving(
-    database: Database, metadata: MetaData, *, shutdown_delay: float
+    database: Database, migrations: Migrations, *, shutdown_delay: float
 ) -> AsyncIterator[None]:
     """Keeps the database usable for as long as the process serves.
 
-    Tables are made, deadlines kept, the end is announced `shutdown_delay` seconds before
+    It is migrated, deadlines kept, the end is announced `shutdown_delay` seconds before
     it comes, and connections are closed then.
     """
     current_default_thread_limiter().total_tokens = database.pool_size
     with announced_shutdown(shutdown_delay):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_deadlines)
-            await start_with_patience(tasks, partial(make_ready, database, metadata))
+            await start_with_patience(tasks, partial(make_ready, database, migrations))
             yield
             tasks.cancel_scope.cancel()
     # A thread that still waits for the database has nobody to answer, and would hold up the exit.
@@ -80,67 +75,32 @@ async def start_with_patience(
         await ended.wait()
 
 
-async def make_ready(database: Database, metadata: MetaData) -> None:
-    """Tries to make the tables until the database lets it; says why it does not yet."""
+async def make_ready(database: Database, migrations: Migrations) -> None:
+    """Migrates the database as soon as it lets us; says why it does not yet."""
     database.ready = False
     said = ""
     while not database.ready:
-        start_deadline(TABLES_BUDGET)
         try:
-            await run_sync(make_tables, database, metadata, abandon_on_cancel=True)
+            await run_sync(prepare, database, migrations, abandon_on_cancel=True)
             database.ready = True
         except exc.SQLAlchemyError as error:
             if reason(error) != said:
                 said = reason(error)
                 where = database.url.render_as_string(hide_password=True)
                 logger.error("the database %s cannot be used, trying again: %s", where, said)
-            await anyio.sleep(TABLES_PAUSE)
+            await anyio.sleep(MIGRATION_PAUSE)
     if said:
         logger.info("the database is there")
+    await run_sync(migrations.make_search_indexes, abandon_on_cancel=True)
 
 
-def make_tables(database: Database, metadata: MetaData) -> None:
-    """Makes the tables and indexes that are not there yet; several workers may do so at once."""
+def prepare(database: Database, migrations: Migrations) -> None:
+    """Brings the database to where the models are; several processes may do so at once."""
     if database.on_sqlite:
+        start_deadline(READINESS_BUDGET)
         with database.engine.connect() as connection:
             connection.exec_driver_sql(f"PRAGMA journal_mode = {SQLITE_JOURNAL}")
-    with database.writing_engine.begin() as connection:
-        if not database.on_sqlite:
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{TABLES_BUDGET}s'")
-            connection.execute(select(func.pg_advisory_xact_lock(TABLES_LOCK)))
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
-        metadata.create_all(connection)
-        if not database.on_sqlite:
-            make_search_indexes(connection, metadata)
-
-
-def make_search_indexes(connection: Connection, metadata: MetaData) -> None:
-    """Makes an index for searching each folded column, where the server has what it needs.
-
-    With it, searching costs the same in a million rows. Its extension comes with most
-    PostgreSQL servers; without it, searching reads the whole table.
-    """
-    # Looked up first: CREATE INDEX IF NOT EXISTS waits for every writer before it looks.
-    there = {
-        index["name"]
-        for indexes in inspect(connection).get_multi_indexes().values()
-        for index in indexes
-    }
-    missing = {
-        name: f"{table.name} USING gin ({copy} gin_trgm_ops)"
-        for table in metadata.sorted_tables
-        for column, copy in folded_columns(table).items()
-        if (name := f"{table.name}_by_{column}_part") not in there
-    }
-    if not missing:
-        return
-    try:
-        with connection.begin_nested():
-            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-            for name, what in missing.items():
-                connection.exec_driver_sql(f"CREATE INDEX {name} ON {what}")
-    except exc.DBAPIError as error:
-        logger.warning("search will read the whole table: %s", reason(error))
+    migrations.run()
 
 
 class Shutdown:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, String, Table, case, event
+from sqlalchemy import BigInteger, ColumnElement, Integer, MetaData, String, Table, case, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,6 +24,16 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 LONGEST_FOLD = 3
 
 MOMENT = timedelta(microseconds=1)
+
+# What has no name of its own gets the one that PostgreSQL would give it: on SQLite nothing
+# has a name by itself, and what has none cannot be compared or changed.
+SQLModel.metadata.naming_convention = {
+    "pk": "%(table_name)s_pkey",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ck": "%(table_name)s_%(constraint_name)s",
+    "ix": "%(table_name)s_by_%(column_0_N_name)s",
+}
 
 
 def now() -> datetime:
@@ -60,6 +70,17 @@ def table_of(model: type[SQLModel]) -> Table:
 def folded_columns(table: Table) -> dict[str, str]:
     """Returns the names of the columns that are kept folded, each with its folded one's name."""
     return {column.info["folds"]: column.name for column in table.c if "folds" in column.info}
+
+
+def search_indexes(metadata: MetaData) -> dict[str, str]:
+    """Returns the names of the indexes for searching, each with what makes it on PostgreSQL."""
+    return {
+        name: f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} "
+        f"ON {table.name} USING gin ({copy} gin_trgm_ops)"
+        for table in metadata.sorted_tables
+        for column, copy in folded_columns(table).items()
+        if (name := f"{table.name}_by_{column}_part")
+    }
 
 
 def fold_all(table: Table, values: dict[str, Any]) -> dict[str, Any]:
