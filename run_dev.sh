@@ -6,6 +6,7 @@ CDPATH='' cd -- "$(dirname -- "$0")"
 
 usage='usage: ./run_dev.sh                    start the API, restart it when backend/ changes
        ./run_dev.sh test [arguments]   run the tests; the arguments go to pytest
+       ./run_dev.sh migrate ["words"]  bring the database to where backend/models.py is
        ./run_dev.sh check              check format, lint and types
        ./run_dev.sh benchmark [what]   measure how fast it is, beside other ways'
 
@@ -99,6 +100,12 @@ benchmark)
     shift
     set_up requirements.txt tests/requirements.txt tests/benchmark/requirements.txt
     exec .venv/bin/python -m tests.benchmark "$@"
+    ;;
+migrate)
+    shift
+    set_up requirements.txt tests/requirements.txt # ruff formats what is written
+    [ -e .env ] || cp .env.example .env
+    exec .venv/bin/python -m backend.migrate "$@"
     ;;
 check)
     set_up requirements.txt tests/requirements.txt

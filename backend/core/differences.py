@@ -14,9 +14,15 @@ from typing import Any, Literal
 from alembic.autogenerate import produce_migrations
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, MetaData, text
 
 from backend.core.tables import search_indexes
+
+NO_ACTION = "NO ACTION"
+FOREIGN_KEYS = text(
+    'SELECT "from" AS source, "table" AS target, "to" AS referred, on_update, on_delete '
+    "FROM pragma_foreign_key_list(:name)"
+)
 
 PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]
 
@@ -59,7 +65,11 @@ def operations(context: MigrationContext, metadata: MetaData) -> list[ops.Migrat
     """Returns the operations that would make the database what the models say."""
     script = produce_migrations(context, metadata)
     assert script.upgrade_ops is not None
-    return list(flat(script.upgrade_ops.ops))
+    found = list(flat(script.upgrade_ops.ops))
+    if context.dialect.name == "sqlite":
+        assert context.connection is not None
+        return without_kept_actions(context.connection, found)
+    return found
 
 
 def flat(found: list[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:
@@ -69,6 +79,42 @@ def flat(found: list[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:
             yield from operation.ops
         else:
             yield operation
+
+
+def without_kept_actions(connection: Connection, found: list[Any]) -> list[Any]:
+    """Returns the operations without those on foreign keys that are right as they are.
+
+    SQLAlchemy does not see the ON DELETE and ON UPDATE of one that came with its column.
+    """
+    there = {
+        (table, row.source, row.target, row.referred): (row.on_update, row.on_delete)
+        for table in {each.source_table for each in found if is_foreign_key(each)}
+        for row in connection.execute(FOREIGN_KEYS, {"name": table})
+    }
+    kept = {
+        key
+        for each in found
+        if is_foreign_key(each)
+        and (key := key_of(each)) is not None
+        and there.get(key)
+        == (each.kw.get("onupdate") or NO_ACTION, each.kw.get("ondelete") or NO_ACTION)
+    }
+    return [each for each in found if key_of(each) not in kept]
+
+
+def is_foreign_key(operation: Any) -> bool:
+    """Returns whether an operation adds a foreign key."""
+    return isinstance(operation, ops.CreateForeignKeyOp)
+
+
+def key_of(operation: Any) -> tuple[str, str, str, str] | None:
+    """Returns what a foreign key of one column that is added or dropped joins."""
+    if isinstance(operation, ops.DropConstraintOp):
+        operation = operation.reverse()
+    if not is_foreign_key(operation) or len(operation.local_cols) > 1:
+        return None
+    [column], [referred] = operation.local_cols, operation.remote_cols
+    return operation.source_table, column, operation.referent_table, referred
 
 
 def differences(connection: Connection, metadata: MetaData) -> list[Difference]:
@@ -90,7 +136,8 @@ def merge(found: list[Difference]) -> list[Difference]:
 
 def describe(operation: Any) -> Difference:
     """Returns the difference that an operation would remove."""
-    table = str(operation.table_name)
+    foreign = isinstance(operation, ops.CreateForeignKeyOp)
+    table = str(operation.source_table if foreign else operation.table_name)
     kind: Kind = "missing"
     harmless = False
     match operation:
@@ -135,8 +182,9 @@ def sentence(found: list[Difference]) -> str:
     return "; ".join(parts)
 
 
-def words(found: list[Difference]) -> str:
+def words_for(found: list[Difference]) -> str:
     """Returns words that describe the change, such as `add due_date`."""
     first = found[0]
     name = first.subject.removeprefix(f"{first.table}.").removeprefix("the ")
-    return f"{ {'missing': 'add', 'extra': 'remove', 'changed': 'change'}[first.kind] } {name}"
+    verbs = {"missing": "add", "extra": "remove", "changed": "change"}
+    return f"{verbs[first.kind]} {name}"

@@ -189,6 +189,11 @@ class Migrations:
             raise NotMigrated(f"it is at several revisions at once: {', '.join(sorted(names))}")
         return str(names[0]) if names else None
 
+    def is_ahead(self, current: str | None) -> bool:
+        """Returns whether a database's revision is none of ours, but that of another release."""
+        ours = [revision.name for revision in read_revisions(self.folder)]
+        return current is not None and current not in ours
+
     def apply_pending(self) -> list[str]:
         """Applies what is pending, whichever process comes first; returns what this one did.
 
@@ -264,14 +269,13 @@ class Migrations:
         release goes on when a newer one has added something, and before something old is
         removed.
         """
-        from_here = [revision.name for revision in read_revisions(self.folder)]
         current = self.current()
-        ahead = current is not None and current not in from_here
+        ahead = self.is_ahead(current)
         with self.database.engine.connect() as connection:
             found = self._compare(connection)
         if not (found or ahead):
             return
-        from backend.core.differences import sentence, words
+        from backend.core.differences import sentence, words_for
 
         harmful = [each for each in found if not each.harmless]
         if harmful and ahead:
@@ -280,7 +284,9 @@ class Migrations:
                 f"{sentence(harmful)}; start the release that made it so"
             )
         if harmful:
-            raise NotMigrated(f'{sentence(harmful)}; run: ./run_dev.sh migrate "{words(harmful)}"')
+            raise NotMigrated(
+                f'{sentence(harmful)}; run: ./run_dev.sh migrate "{words_for(harmful)}"'
+            )
         if ahead:
             logger.warning(
                 "the database is at the revision %s of another release, and has all that "
