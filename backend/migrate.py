@@ -14,7 +14,6 @@ from pathlib import Path
 from sqlalchemy import exc
 
 from backend.core.connections import reason
-from backend.core.differences import differences, sentence, words_for
 from backend.core.migrations import NotMigrated
 from backend.core.revisions import Draft, Refused, draft_revisions, write_revisions
 from backend.database import database
@@ -38,10 +37,10 @@ def main() -> None:
             write(arguments.words or "", [Draft()])
             return
         apply()
-        if arguments.words is None:
-            require_agreement()
-        else:
+        if arguments.words is not None:
             change(arguments.words, drop=arguments.drop)
+        migrations.require_agreement()
+        say("The database has what models.py says.")
     except (Refused, NotMigrated) as refusal:
         raise SystemExit(f"{refusal}") from None
     except exc.SQLAlchemyError as error:
@@ -63,15 +62,6 @@ def apply() -> None:
             time.sleep(1)
 
 
-def require_agreement() -> None:
-    """Says that the database and the models agree. Raises `Refused` when they do not."""
-    with database.engine.connect() as connection:
-        found = differences(connection, migrations.metadata)
-    if found:
-        raise Refused(f'{sentence(found)}; run: ./run_dev.sh migrate "{words_for(found)}"')
-    say("The database is what models.py says.")
-
-
 def change(words: str, *, drop: bool) -> None:
     """Writes and applies what makes the database what the models say."""
     current = migrations.current()
@@ -83,7 +73,7 @@ def change(words: str, *, drop: bool) -> None:
     with database.engine.connect() as connection:
         drafts = draft_revisions(connection, migrations.metadata, migrations.folder, drop=drop)
     if not drafts:
-        say("The database is what models.py says: nothing to do.")
+        say("Nothing to do.")
         return
     files = write(words, drafts)
     try:

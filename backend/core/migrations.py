@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOKING_BUDGET = 60.0  # seconds
+LOOKING_BUDGET = 5.0  # seconds
 REVISION_BUDGET = 3600.0
 LOCK_TIMEOUT = 1.0  # others may queue behind us for as long
 LOCK_PAUSE = 0.1  # until the look whether the process that migrates has done so
@@ -108,6 +109,9 @@ def read_revisions(folder: Path) -> list[Revision]:
     revision, and for revisions that do not form one line.
     """
     found = [read_revision(file) for file in sorted(folder.glob("versions/*.py"))]
+    for first, second in pairwise(sorted(each.name for each in found)):
+        if first == second:
+            raise NotMigrated(f"several revisions are called {first}")
     after: dict[str | None, Revision] = {}
     for each in found:
         other = after.setdefault(each.follows, each)
