@@ -32,6 +32,8 @@ from backend.core.connections import (
     begin_on_postgres,
     begin_on_sqlite,
     reason,
+    require_transaction,
+    stay_in_transaction_on_sqlite,
 )
 from backend.core.deadlines import start_deadline
 from backend.core.tables import search_indexes
@@ -365,8 +367,12 @@ def upgrade(connection: Connection, folder: Path, revision: Revision) -> None:
     from alembic import command
     from alembic.config import Config
 
-    if revision.in_transaction or connection.dialect.name == "sqlite":
-        event.listen(connection, "begin", begin)
+    if connection.dialect.name == "sqlite":
+        event.listen(connection, "begin", begin_on_sqlite)
+        event.listen(connection, "before_cursor_execute", stay_in_transaction_on_sqlite)
+        event.listen(connection, "commit", require_transaction)
+    elif revision.in_transaction:
+        event.listen(connection, "begin", begin_with_short_locks)
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     command.upgrade(config, revision.name)
@@ -378,13 +384,10 @@ def drop_invalid_indexes(connection: Connection) -> None:
         connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS "{index}"')
 
 
-def begin(connection: Connection) -> None:
-    """Begins the transaction of a revision, in which no lock is waited for for long."""
-    if connection.dialect.name == "sqlite":
-        begin_on_sqlite(connection)
-    else:
-        begin_on_postgres(connection)
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+def begin_with_short_locks(connection: Connection) -> None:
+    """Begins a transaction on PostgreSQL in which no lock is waited for for long."""
+    begin_on_postgres(connection)
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
 
 
 def is_passing(error: Exception) -> bool:
