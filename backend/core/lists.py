@@ -32,6 +32,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    case,
     func,
     or_,
     select,
@@ -172,10 +173,20 @@ def page(
 
 def order(columns: Any, key: Column[Any], sort: str, *, whole: bool = False) -> list[Any]:
     """Returns what to order by; of a `whole` list, what has no value comes last."""
-    directed = [columns[key.name], columns["id"]]
+    directed = [in_order(columns[key.name]), columns["id"]]
     if sort[0] == "-":
         directed = [column.desc() for column in directed]
     return [columns[key.name].is_(None), *directed] if whole else directed
+
+
+def in_order(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Returns what a value of a key is compared by: an enum's place among its members.
+
+    PostgreSQL would compare so by itself, SQLite the members' names.
+    """
+    if not isinstance(value.type, Enum):
+        return value
+    return case({member: place for place, member in enumerate(value.type.enums)}, value=value)
 
 
 def onward(
@@ -190,8 +201,10 @@ def onward(
         return [key.is_not(None), key.is_(None)] if key.nullable else [true()]
     if place.value is None:
         return [and_(key.is_(None), beyond(row_id, place.id))]
-    here = tuple_(bindparam("value", place.value, key.type), bindparam("id", place.id, BigId))
-    after = beyond(tuple_(key, row_id), here)
+    here = tuple_(
+        in_order(bindparam("value", place.value, key.type)), bindparam("id", place.id, BigId)
+    )
+    after = beyond(tuple_(in_order(key), row_id), here)
     return [after, key.is_(None)] if key.nullable else [after]
 
 
@@ -232,7 +245,7 @@ def decode(cursor: str, sort: str, model: type[SQLModel]) -> Place:
         value = kind.validate_json(json.dumps(value), strict=True)
         if isinstance(value, str) and "\0" in value:
             raise ValueError("No text holds this")
-        if isinstance(value, int) and abs(value) > MAX_ID:
+        if isinstance(value, int) and not -MAX_ID - 1 <= value <= MAX_ID:
             raise ValueError("No number is that large")
         if isinstance(value, datetime) and value.utcoffset() != timedelta(0):
             raise ValueError("This is no time in UTC")

@@ -56,7 +56,8 @@ def folded(name: str, length: int) -> Any:
     return Field(
         default="",
         sa_type=String(size).with_variant(String(size, collation="C"), "postgresql"),
-        sa_column_kwargs={"info": {"folds": name}},
+        # Without a default of the column's own, which would stand where there is no text to fold.
+        sa_column_kwargs={"default": None, "info": {"folds": name}},
     )
 
 
