@@ -71,7 +71,14 @@ class ClearFilter(TodoFilter):
 
 
 Sort = Literal[
-    "created_at", "-created_at", "updated_at", "-updated_at", "title", "-title", "status", "-status"
+    "created_at",
+    "-created_at",
+    "updated_at",
+    "-updated_at",
+    "title",
+    "-title",
+    "status",
+    "-status",
 ]
 
 
