@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")
 HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 
-TRIPLET = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-(linux|darwin|apple|w64|mingw)[a-z0-9_.-]*")
+TRIPLET = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-(linux-[a-z]+|darwin[0-9.]*|mingw32)")
 
 
 def parse_database_url(value: str) -> URL:

@@ -229,3 +229,23 @@ def test_wrong_setting_stops_every_way_to_start(command: list[str]) -> None:
     assert HIDDEN not in run.stderr
     if "--workers" not in command:  # whose parent stops as well, but with 0
         assert run.returncode == STARTUP_FAILURE
+
+
+@pytest.mark.parametrize(
+    "triplet",
+    [
+        "x86_64-conda-linux-gnu",
+        "aarch64-conda-linux-gnu",
+        "x86_64-conda_cos6-linux-gnu",
+        "x86_64-apple-darwin13.4.0",
+        "arm64-apple-darwin20.0.0",
+        "x86_64-w64-mingw32",
+    ],
+)
+def test_compilers_name_of_the_machine_is_no_host(load: Load, triplet: str) -> None:
+    assert load(DATABASE_URL="sqlite:///todos.db", HOST=triplet).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3", "::1", "localhost", "my-web-linux.example.com"])
+def test_host_may_be_an_address_or_a_name(load: Load, host: str) -> None:
+    assert load(DATABASE_URL="sqlite:///todos.db", HOST=host).host == host
