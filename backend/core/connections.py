@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -299,7 +300,7 @@ class SQLiteFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._identity: tuple[int, int] | None = None
-        self._said = False
+        self._unsaid = Lock()  # of several threads, one can take it
 
     def remember(self) -> None:
         """Notes which file the connections have open."""
@@ -310,8 +311,7 @@ class SQLiteFile:
         """Raises `DatabaseNotReady` when the file in use is no longer where it was."""
         if self._identity is None or self._look() == self._identity:
             return
-        if not self._said:
-            self._said = True
+        if self._unsaid.acquire(blocking=False):
             logger.error(
                 "%s was deleted or replaced while the API used it; start the API again, "
                 "and stop it before you do that",

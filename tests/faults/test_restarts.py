@@ -1,6 +1,9 @@
 """A start or an end beside a lock or a silent database holds nobody up, and ends in time."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +15,7 @@ from tests.databases import create_postgres_database, holding, stored_titles
 from tests.faults.clients import timed
 from tests.faults.postgres import frozen
 from tests.helpers import create
-from tests.servers import Server, serve
+from tests.servers import ROOT, Server, serve
 
 LISTENING = 5.0  # seconds within which a process listens, Python's own start included
 ENDING = 4.0  # seconds within which a signal is obeyed
@@ -21,6 +24,21 @@ LOCKS = {
     "sqlite": ("BEGIN EXCLUSIVE",),
     "postgresql": ("BEGIN", "LOCK TABLE todos IN ACCESS EXCLUSIVE MODE"),
 }
+
+# Runs the app's start and end by itself, without a server that handles signals.
+PROGRAM = """
+import asyncio, signal, sys
+from backend.main import app
+
+signal.signal(signal.SIGTERM, getattr(signal, sys.argv[1]))
+
+async def run():
+    async with app.router.lifespan_context(app):
+        print("serving", flush=True)
+        await asyncio.sleep(2)
+
+asyncio.run(run())
+"""
 
 
 def locks(database_url: str) -> tuple[str, ...]:
@@ -93,3 +111,22 @@ def test_end_does_not_wait_for_the_database(
             # uvicorn lets Python end after Ctrl-C, which waits for every thread.
             assert seconds_to_end(server, signal.SIGINT) < ENDING
         assert waiting.exception() or waiting.result().status_code >= 500
+
+
+@pytest.mark.parametrize(
+    ("before", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", 0)], ids=["ends", "ignored"]
+)
+def test_sigterm_does_what_it_did_before_the_app(
+    own_sqlite_url: str, before: str, status: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, before],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": own_sqlite_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"serving\n"
+        program.terminate()
+        assert program.wait(10) == status
