@@ -19,7 +19,20 @@ stop() {
 # and while they change: what was interrupted is not trusted, but made anew.
 venv_works() {
     [ ! -e .venv/incomplete ] &&
-        .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null &&
+        get_pip
+}
+
+# uv makes a .venv without pip; one that is there is kept, whoever made it.
+get_pip() {
+    if .venv/bin/python -c 'import pip' 2>/dev/null; then
+        return
+    fi
+    touch .venv/incomplete
+    .venv/bin/python -m ensurepip >/dev/null 2>&1 ||
+        uv pip install --quiet --python .venv/bin/python pip 2>/dev/null ||
+        return
+    rm .venv/incomplete
 }
 
 clear_venv() {
@@ -57,21 +70,22 @@ make_venv() {
     stop "Python 3.11 or newer is needed${too_old:+, and this one is $too_old}: install it from https://www.python.org/downloads, or install uv (https://docs.astral.sh/uv), then start again."
 }
 
-# Installs the packages of a file, unless exactly these are installed.
+# Installs the packages of a file, unless exactly these are installed. Those that they need
+# come in the versions that the tests ran with.
 install() {
     local installed
     installed=.venv/$(printf %s "$1" | tr / -)
-    if cmp -s "$1" "$installed"; then
+    if cat constraints.txt "$1" | cmp -s - "$installed"; then
         return
     fi
     echo "Installing $1 ..."
     touch .venv/incomplete
     if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        --constraint requirements.txt --requirement "$1"; then
+        --constraint constraints.txt --requirement "$1"; then
         rm .venv/incomplete # pip takes back what it cannot finish
         stop "The packages of $1 could not be installed, for the reason above: check the network, then start again."
     fi
-    cp "$1" "$installed"
+    cat constraints.txt "$1" >"$installed"
     rm .venv/incomplete
 }
 

@@ -1,5 +1,6 @@
 """Makes real databases for tests: SQLite files, and databases of a PostgreSQL from pip."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Row, create_engine, make_url, text
 @contextmanager
 def run_postgres() -> Iterator[PostgresServer]:
     """Runs a PostgreSQL server in a new folder until the block ends, also for root."""
+    reach_system_commands()
     with tempfile.TemporaryDirectory(prefix="todo-pg-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
@@ -21,6 +23,16 @@ def run_postgres() -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+
+
+def reach_system_commands() -> None:
+    """Lets pgserver find `useradd`: PostgreSQL refuses to run as root, so it makes itself a user.
+
+    Root's `PATH` has no /usr/sbin where `su` has kept that of somebody else.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    if "/usr/sbin" not in path.split(os.pathsep):
+        os.environ["PATH"] = f"{path}{os.pathsep}/usr/sbin"
 
 
 def create_postgres_database(server_url: str) -> str:

@@ -30,7 +30,7 @@ SURROUNDINGS = {
 }
 
 # What the script calls besides Python.
-TOOLS = ["bash", "cmp", "cp", "dirname", "env", "mkdir", "rm", "touch", "tr"]
+TOOLS = ["bash", "cat", "cmp", "cp", "dirname", "env", "mkdir", "rm", "touch", "tr"]
 
 
 @dataclass
@@ -82,7 +82,7 @@ def bare_project(tmp_path: Path) -> Project:
     """A project as cloned, in a folder with a blank in its name."""
     folder = tmp_path / "my todos"
     folder.mkdir()
-    for name in ["run_dev.sh", "requirements.txt", ".env.example"]:
+    for name in ["run_dev.sh", "requirements.txt", "constraints.txt", ".env.example"]:
         shutil.copy(ROOT / name, folder)
     shutil.copytree(
         ROOT / "backend", folder / "backend", ignore=shutil.ignore_patterns("__pycache__")
@@ -268,6 +268,9 @@ def test_requirements_are_installed_again_only_when_changed(project: Project) ->
     ]
     assert "Installing" not in second.stdout
 
+    with (project.folder / "constraints.txt").open("a") as constraints:
+        constraints.write("a-package-of-nobody==1\n")  # that nothing needs
+    assert "Installing requirements.txt ..." in project.run_dev("test", "--version").stdout
     with (project.folder / "requirements.txt").open("a") as requirements:
         requirements.write("a-package-of-nobody==1\n")
     ended = project.run_dev("test", "--version")
@@ -305,6 +308,25 @@ def test_broken_venv_is_made_anew(damage: str, bare_project: Project) -> None:
     assert "Made .venv" in ended.stdout
     assert ended.stderr.endswith("No module named pytest\n")
     assert "Made .venv" not in bare_project.run_dev("test").stdout
+
+
+@pytest.mark.parametrize("version", ["this one", pytest.param("too old", marks=pytest.mark.slow)])
+def test_venv_without_pip_is_kept_if_it_can_be(bare_project: Project, version: str) -> None:
+    venv = bare_project.folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    if version == "too old":
+        (venv / "bin" / "python").unlink()
+        fake_python(venv / "bin", "python", (3, 10), can_make_venv=False)
+    mine = venv / "mine"
+    mine.touch()
+    for requirements in bare_project.folder.rglob("requirements.txt"):
+        requirements.write_text("")
+    bare_project.variables |= OFFLINE
+    ended = bare_project.run_dev("test")
+    assert ended.stderr.endswith("No module named pytest\n")  # and so of a .venv that works
+    assert mine.exists() == (version == "this one")
+    assert ("Made .venv" in ended.stdout) == (version == "too old")
+    assert not (venv / "incomplete").exists()
 
 
 @pytest.mark.slow
