@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT
+from tests.databases import query
+from tests.projects import Project, copy_project, restore
+from tests.servers import ROOT, serve
 
-PARTS = ["backend", "tests", "pyproject.toml", ".env.example", "README.md", "run_dev.sh"]
+OTHERS = [".env.example", "README.md", "run_dev.sh"]
 TIMEOUT = 600.0  # seconds
 
 SECTION = re.compile(r"^## (.*?)\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 BLOCK = re.compile(r"^([^\n]*)\n\n```(python|diff)\n(.*?)```", re.MULTILINE | re.DOTALL)
+MIGRATION = re.compile(r'\./run_dev\.sh migrate "(.*?)"')
 FILE = re.compile(r"`(backend/[\w/]+\.py)`")
 
 # What a resource of one's own takes besides the recipe: its entry for the contract tests.
@@ -55,15 +58,14 @@ CONTRACT = [
 
 
 @dataclass
-class Copy:
-    """A copy of the project, in which the recipes are followed."""
-
-    folder: Path
+class Copy(Project):
+    """A copy of the project, its tests included, in which the recipes are followed."""
 
     def follow(self, title: str) -> None:
         """Does what a section of the README says, block by block."""
-        sections = dict(SECTION.findall((self.folder / "README.md").read_text(encoding="utf-8")))
+        sections = dict(SECTION.findall((self.root / "README.md").read_text(encoding="utf-8")))
         blocks = BLOCK.findall(sections[title])
+        (words_of_migration,) = MIGRATION.findall(sections[title])
         assert blocks
         for words, kind, block in blocks:
             if kind == "diff":
@@ -72,10 +74,12 @@ class Copy:
             else:
                 (name,) = FILE.findall(words)
                 self.add(name, block, is_new=words.startswith("A new file"))
+        migrated = self.migrate(words_of_migration)
+        assert migrated.returncode == 0, migrated.stderr
 
     def add(self, name: str, block: str, *, is_new: bool) -> None:
         """Writes a new file, or appends to one that is there."""
-        file = self.folder / name
+        file = self.root / name
         assert file.exists() is not is_new
         before = "" if is_new else f"{file.read_text(encoding='utf-8')}\n\n"
         file.write_text(before + block, encoding="utf-8")
@@ -85,7 +89,7 @@ class Copy:
         for part in re.split(r"^\+\+\+ ", block, flags=re.MULTILINE):
             named, _, steps = ("", "", part) if name else part.partition("\n")
             if steps:
-                self.change(self.folder / (name or named), steps.splitlines())
+                self.change(self.root / (name or named), steps.splitlines())
 
     def change(self, file: Path, steps: list[str]) -> None:
         """Changes one file; `+` lines at the start come before the first line that is named."""
@@ -106,7 +110,7 @@ class Copy:
 
     def describe(self, entry: str) -> None:
         """Adds an entry to the resources that the contract tests ask."""
-        file = self.folder / "tests" / "resources.py"
+        file = self.root / "tests" / "resources.py"
         text = file.read_text(encoding="utf-8").replace(
             "from dataclasses import ", "from dataclasses import replace, "
         )
@@ -118,8 +122,8 @@ class Copy:
         """Runs a module of Python in the copy, which must succeed; returns what it printed."""
         ran = subprocess.run(
             [sys.executable, "-m", *command],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder)},
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -143,17 +147,15 @@ class Copy:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Iterator[Copy]:
-    """A copy of the project as it is."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    for part in PARTS:
-        if (ROOT / part).is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, folder / part, ignore=ignore)
-        else:
-            shutil.copy(ROOT / part, folder)
-    yield Copy(folder)
-    shutil.rmtree(folder)
+    """A copy of the project as it is, and the database that an older release has left."""
+    url = f"sqlite:///{tmp_path}/of_the_recipe.db"
+    restore(url)
+    project = copy_project(tmp_path, url)
+    shutil.copytree(ROOT / "tests", project.root / "tests")
+    for name in OTHERS:
+        shutil.copy(ROOT / name, project.root)
+    yield Copy(project.root, url)
+    shutil.rmtree(project.root)
 
 
 def test_recipes_make_code_that_is_formatted_and_serves(copy: Copy) -> None:
@@ -181,3 +183,20 @@ def test_own_field_keeps_the_contract(copy: Copy) -> None:
     copy.run("mypy", "backend")
     copy.describe(DUE_DATE)
     copy.test(*CONTRACT, only="not notes")
+
+
+def test_own_field_comes_to_rows_that_are_there(
+    copy: Copy, own_database_url: str, log_path: Path
+) -> None:
+    restore(own_database_url)
+    before = [row.id for row in query(own_database_url, "SELECT id FROM todos ORDER BY id")]
+    copy.follow("Add a field")
+    with serve(own_database_url, log_path, root=copy.root) as server, server.client() as client:
+        todos = client.get("/api/todos", params={"sort": "-due_date"}).json()
+        assert [todo["id"] for todo in todos] == before[::-1]
+        assert {todo["due_date"] for todo in todos} == {None}
+        path, christmas = f"/api/todos/{before[0]}", {"due_date": "2026-12-24"}
+        changed = client.patch(path, json=christmas).json()
+        assert changed == changed | christmas
+        assert client.get("/api/todos", params=christmas).json() == [changed]
+        assert client.get("/api/todos", params={"sort": "-due_date"}).json()[0] == changed
