@@ -56,6 +56,7 @@ class FreeConnections(Queue[ConnectionPoolEntry]):
 class Pool(QueuePool):
     """SQLAlchemy's own pool, under the request's deadline."""
 
+    __module__ = QueuePool.__module__  # its log stays SQLAlchemy's too
     _queue_class = FreeConnections
 
 

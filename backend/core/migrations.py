@@ -15,7 +15,8 @@ import logging
 import sqlite3
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -46,11 +47,11 @@ logger = logging.getLogger(__name__)
 LOOKING_BUDGET = 5.0  # seconds
 REVISION_BUDGET = 3600.0
 LOCK_TIMEOUT = 1.0  # others may queue behind us for as long
-LOCK_PAUSE = 0.1  # until the look whether the process that migrates has done so
+LOCK_PAUSE = 0.2  # until the look whether the process that migrates has done so
 FAILURE_PAUSE = 60.0  # until a revision that failed is tried again, which may be much work
 
 # Any constant will do, as long as all processes take the same.
-MIGRATION_LOCK = 7_060_451
+TRY_LOCK = select(func.pg_try_advisory_lock(7_060_451))
 
 # All that the comparison looks at, and more, as text; this takes 1 ms.
 CATALOGUE = {
@@ -217,44 +218,49 @@ class Migrations:
         return applied
 
     def _apply(self, revision: Revision) -> bool:
-        """Applies one revision; returns False when another process is at it."""
+        """Applies one revision; returns False when another process does, or has."""
         start_deadline(REVISION_BUDGET)
-        with self.database.engine.connect() as connection:
-            try:
-                if not self._lock(connection):
+        try:
+            with self._migrating() as connection:
+                if not (connection and upgrade(connection, self.folder, revision)):
                     return False
-                upgrade(connection, self.folder, revision)
-            except Exception as error:
-                if is_passing(error):
-                    raise
-                self._failed_at = time.monotonic()
-                self._failure = (
-                    f"the revision {revision.name} cannot be applied: {self._explain(error)}"
-                )
-                raise NotMigrated(self._failure) from error
-            finally:
-                connection.invalidate()  # and with it its locks and timeouts
+        except Exception as error:
+            if is_passing(error):
+                raise
+            self._failed_at = time.monotonic()
+            self._failure = (
+                f"the revision {revision.name} cannot be applied: {self._explain(error)}"
+            )
+            raise NotMigrated(self._failure) from error
         logger.info("applied the revision %s", revision.name)
         return True
 
-    def _lock(self, connection: Connection) -> bool:
-        """Prepares a connection that migrates; returns False when another process does.
+    @contextmanager
+    def _migrating(self) -> Iterator[Connection | None]:
+        """Yields a connection that may change the schema; none where another process does.
 
         The lock is that of the connection which makes the changes: should its process die,
         the next one waits until PostgreSQL has ended what was begun. On SQLite the
         transaction is the lock.
         """
-        if self.database.on_sqlite:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * LOCK_TIMEOUT)}")
-            connection.commit()
-            return True
-        connection.exec_driver_sql("SET statement_timeout = 0")
-        # Asked for, not waited for: who waits in a statement holds up CREATE INDEX CONCURRENTLY.
-        if not connection.scalar(select(func.pg_try_advisory_lock(MIGRATION_LOCK))):
-            return False
-        drop_invalid_indexes(connection)
-        connection.commit()
-        return True
+        with self.database.engine.connect() as connection:
+            # Asked for, not waited for: who waits in a statement holds up CREATE INDEX
+            # CONCURRENTLY.
+            if not (self.database.on_sqlite or connection.scalar(TRY_LOCK)):
+                yield None
+                return
+            try:
+                if self.database.on_sqlite:
+                    connection.exec_driver_sql(
+                        f"PRAGMA busy_timeout = {round(1000 * LOCK_TIMEOUT)}"
+                    )
+                else:
+                    connection.exec_driver_sql("SET statement_timeout = 0")
+                    drop_invalid_indexes(connection)
+                connection.commit()
+                yield connection
+            finally:
+                connection.invalidate()  # and with it its lock and its timeouts
 
     def _explain(self, error: Exception) -> str:
         """Returns why a revision failed, in one line, and where in its file."""
@@ -347,23 +353,22 @@ class Migrations:
         start_deadline(REVISION_BUDGET)
         with self.database.engine.connect() as connection:
             there = connection.exec_driver_sql(VALID_INDEXES).scalars().all()
-            wanted = search_indexes(self.metadata)
-            missing = [definition for name, definition in wanted.items() if name not in there]
-            if not missing:
-                return
-            try:
-                if self._lock(connection):
+        wanted = search_indexes(self.metadata)
+        missing = [definition for name, definition in wanted.items() if name not in there]
+        if not missing:
+            return
+        try:
+            with self._migrating() as connection:
+                if connection:
                     connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
                     for definition in missing:
                         connection.exec_driver_sql(definition)
-            except exc.DBAPIError as error:
-                logger.warning("search will read the whole table: %s", reason(error))
-            finally:
-                connection.invalidate()
+        except exc.DBAPIError as error:
+            logger.warning("search will read the whole table: %s", reason(error))
 
 
-def upgrade(connection: Connection, folder: Path, revision: Revision) -> None:
-    """Lets Alembic apply a revision, unless the database has it by now."""
+def upgrade(connection: Connection, folder: Path, revision: Revision) -> bool:
+    """Lets Alembic apply a revision; returns False when the database has it by now."""
     from alembic import command
     from alembic.config import Config
 
@@ -373,9 +378,15 @@ def upgrade(connection: Connection, folder: Path, revision: Revision) -> None:
         event.listen(connection, "commit", require_transaction)
     elif revision.in_transaction:
         event.listen(connection, "begin", begin_with_short_locks)
-    config = Config(attributes={"connection": connection})
+    applied: list[object] = []
+
+    def note(step: object, **more: object) -> None:
+        applied.append(step)
+
+    config = Config(attributes={"connection": connection, "on_version_apply": note})
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     command.upgrade(config, revision.name)
+    return bool(applied)
 
 
 def drop_invalid_indexes(connection: Connection) -> None:
