@@ -48,14 +48,10 @@ def check_address() -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def main() -> None:
-    """Runs uvicorn until it is told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
-    parser.add_argument("--reload", action="store_true", help="restart when backend/ changes")
-    reload = parser.parse_args().reload
-    url = check_address()
-    sys.stderr.write(f"API:  {url}/api/todos\nDocs: {url}/docs\n")
-    options: dict[str, Any] = {
+def options() -> dict[str, Any]:
+    """Returns how uvicorn serves, as the settings have it."""
+    return {
+        "app": "backend.__main__:own_app",
         "factory": True,
         "host": settings.host,
         "port": settings.port,
@@ -63,12 +59,38 @@ def main() -> None:
         "access_log": False,  # RequestLog writes it
         "timeout_graceful_shutdown": GRACE,
     }
-    app = "backend.__main__:own_app"
+
+
+def announce(url: str) -> None:
+    """Says where the API and its documentation are."""
+    sys.stderr.write(f"API:  {url}/api/todos\nDocs: {url}/docs\n")
+
+
+def serve_alone(sockets: Any) -> None:
+    """Serves in a process that is started again when something changes, the settings too.
+
+    It listens by itself: when it fails, no client is left waiting.
+    """
+    announce(check_address())
+    uvicorn.Server(uvicorn.Config(**options())).run()
+
+
+def main() -> None:
+    """Serves until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m backend", description=__doc__)
+    parser.add_argument("--reload", action="store_true", help="restart when backend/ changes")
+    reload = parser.parse_args().reload
+    url = check_address()
     if reload:
         watched = [str(Path(__file__).parent)]
-        serve_again(uvicorn.Config(app, reload=True, reload_dirs=watched, **options), ROOT / ".env")
+        config = uvicorn.Config(**options(), reload=True, reload_dirs=watched)
+        # The new process knows this module by its own name, not as __main__.
+        from backend.__main__ import serve_alone as target
+
+        serve_again(config, target, ROOT / ".env")
     else:
-        uvicorn.run(app, workers=settings.workers, **options)
+        announce(url)
+        uvicorn.run(**options(), workers=settings.workers)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import CheckConstraint, Index, String, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 from typing_extensions import TypeAliasType  # before Python 3.12
 
-from backend.core.tables import BigId, folded, now
+from backend.core.tables import BigId, TableModel, folded, now
 
 TITLE_LENGTH = 200
 
@@ -17,7 +17,7 @@ Status = TypeAliasType("Status", Literal["active", "completed"])
 HAS_KEY = text("idempotency_key IS NOT NULL")
 
 
-class Todo(SQLModel, table=True):
+class Todo(TableModel, table=True):
     """One todo.
 
     The indexes are the orders of the list, each ending in `id` so that it is total.

@@ -9,9 +9,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +83,11 @@ def move_threads(cpus: set[int]) -> None:
             os.sched_setaffinity(int(thread.name), cpus)
 
 
-def serve_again(config: uvicorn.Config, *files: Path) -> None:
-    """Serves until told to stop, and starts again when the code or one of the files changes."""
-    supervisor = Reload(config, target=partial(serve_alone, config), sockets=[])
+def serve_again(config: uvicorn.Config, serve: Callable[[Any], None], *files: Path) -> None:
+    """Serves in a new process, and in another one when the code or one of the files changes."""
+    supervisor = Reload(config, target=serve, sockets=[])
     supervisor.files = files
     supervisor.run()
-
-
-def serve_alone(config: uvicorn.Config, sockets: Any) -> None:
-    """Serves on a socket of this process's own: when it fails, no client is left waiting."""
-    uvicorn.Server(config).run()
 
 
 class Reload(StatReload):

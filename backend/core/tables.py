@@ -4,10 +4,14 @@ A table with `created_at` and `updated_at` has them kept, and so has one with a 
 column: before a row is written, whoever changed it and however.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
+from pydantic import BaseModel
 from sqlalchemy import BigInteger, ColumnElement, Integer, MetaData, String, Table, case, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapper
@@ -59,6 +63,56 @@ def folded(name: str, length: int) -> Any:
         # Without a default of the column's own, which would stand where there is no text to fold.
         sa_column_kwargs={"default": None, "info": {"folds": name}},
     )
+
+
+class TableModel(SQLModel):
+    """The base class of a table: what is none of its fields is an error, and not dropped.
+
+    SQLModel by itself leaves a misspelled name out without a word, and the value is lost.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        refuse_unknown(type(self), values)
+        super().__init__(**values)
+
+    # pydantic validates as if there were no constructor of our own.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(
+        cls, obj: Any, *, update: dict[str, Any] | None = None, **options: Any
+    ) -> Self:
+        """Returns a row with the fields of a schema or a dict, and those of `update`.
+
+        A field of the schema that is declared with `exclude=True` is not meant for the
+        table. Raises `TypeError` for any other that the table does not have.
+        """
+        refuse_unknown(cls, names_in(obj), update or ())
+        return super().model_validate(obj, update=update, **options)
+
+    def sqlmodel_update(
+        self, obj: dict[str, Any] | BaseModel, *, update: dict[str, Any] | None = None
+    ) -> Self:
+        """Changes the fields that are named. Raises `TypeError` for one that is not there."""
+        refuse_unknown(type(self), names_in(obj), update or ())
+        return super().sqlmodel_update(obj, update=update)
+
+
+def names_in(source: Any) -> list[str]:
+    """Returns the names of the values that a dict or a schema has for a row."""
+    if isinstance(source, BaseModel):
+        return [name for name, field in type(source).model_fields.items() if not field.exclude]
+    return list(source) if isinstance(source, dict) else []
+
+
+def refuse_unknown(model: type[SQLModel], *sources: Iterable[str]) -> None:
+    """Raises `TypeError` for the first name that is no field of the model."""
+    known = {*model.model_fields, *model.__sqlmodel_relationships__}
+    for name in chain(*sources):
+        if name not in known:
+            meant = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {meant[0]!r}?" if meant else ""
+            raise TypeError(f"{model.__name__} has no field {name!r}{hint}")
 
 
 def table_of(model: type[SQLModel]) -> Table:

@@ -17,23 +17,22 @@ BODY = {"title": "Buy milk", "status": "active"}
 # What release 1.0 stored for that body: the digest of all its fields.
 DIGEST_OF_1_0 = sha256(b'{"title":"Buy milk","status":"active"}').hexdigest()
 
-NEW_FIELD = """
-
-class TodoCreate(TodoCreate):
-    \"\"\"A todo to make, with a field that later releases have.\"\"\"
-
-    priority: int = 3
-"""
+LAST_COLUMN = "    updated_at: datetime = Field(default_factory=now)\n"
+LAST_FIELD = "        json_schema_extra=hide_default,\n    )\n"
+NEW_FIELD = "    priority: int | None = 3\n"
 
 
 @pytest.fixture
 def new_release(tmp_path: Path) -> Path:
-    """A project whose todos are created with one field more, which has a default."""
+    """A project whose todos have one field more, with a default."""
     folder = tmp_path / "new"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=ignored)
-    with (folder / "backend" / "schemas.py").open("a") as schemas:
-        schemas.write(NEW_FIELD)
+    for name, last in (("models.py", LAST_COLUMN), ("schemas.py", LAST_FIELD)):
+        file = folder / "backend" / name
+        before, found, after = file.read_text().partition(last)
+        assert found
+        file.write_text(before + found + NEW_FIELD + after)
     return folder
 
 
@@ -42,6 +41,7 @@ def test_key_holds_after_a_field_was_added(
 ) -> None:
     with serve(own_sqlite_url, log_path) as server, server.client() as client:
         made = client.post("/api/todos", json=BODY, headers=KEY)
+    execute(own_sqlite_url, "ALTER TABLE todos ADD COLUMN priority INTEGER")
     with serve(own_sqlite_url, log_path, root=new_release) as server, server.client() as client:
         again = client.post("/api/todos", json=BODY, headers=KEY)
         assert (again.status_code, again.json()) == (201, made.json())

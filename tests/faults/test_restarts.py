@@ -17,8 +17,8 @@ from tests.faults.postgres import frozen
 from tests.helpers import create
 from tests.servers import ROOT, Server, serve
 
-LISTENING = 5.0  # seconds within which a process listens, Python's own start included
-ENDING = 4.0  # seconds within which a signal is obeyed
+LISTENING = 10.0  # seconds within which a process listens, Python's own start included
+ENDING = 6.0  # seconds within which a signal is obeyed
 
 LOCKS = {
     "sqlite": ("BEGIN EXCLUSIVE",),
