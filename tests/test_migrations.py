@@ -204,7 +204,7 @@ def test_a_table_with_a_reference_to_it_is_added(project: Project) -> None:
         models.read_text()
         + '''
 
-class Room(SQLModel, table=True):
+class Room(TableModel, table=True):
     """One room."""
 
     __tablename__ = "rooms"
