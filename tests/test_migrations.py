@@ -191,10 +191,6 @@ def test_a_field_is_added_by_one_command(project: Project) -> None:
 @pytest.mark.slow
 def test_a_table_with_a_reference_to_it_is_added(project: Project) -> None:
     models = project.root / "backend" / "models.py"
-    project.edit_models(
-        "from backend.core.tables import BigId, folded, now",
-        "from backend.core.tables import BigId, folded, now",
-    )
     project.add_field(
         "room_id: int | None = Field(",
         '    default=None, sa_type=BigId, foreign_key="rooms.id", ondelete="CASCADE", index=True',
