@@ -10,14 +10,11 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from types import FrameType
-from typing import Any
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.to_thread import current_default_thread_limiter, run_sync
 from sqlalchemy import exc
 
@@ -30,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 READINESS_BUDGET = 2.0  # seconds
 MIGRATION_PAUSE = 1.0
-PATIENCE = 1.0  # then the process listens, whether or not the database is migrated
+PATIENCE = 5.0  # then the process listens, though the first try to migrate goes on
 
 # Before 3.51.3, two connections can corrupt a WAL file: sqlite.org/wal.html#walresetbug
 SQLITE_JOURNAL = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "DELETE"
@@ -51,7 +48,10 @@ async def serving(
     with announced_shutdown(shutdown_delay):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keep_deadlines)
-            await start_with_patience(tasks, partial(make_ready, database, migrations))
+            tried = anyio.Event()
+            tasks.start_soon(make_ready, database, migrations, tried)
+            with anyio.move_on_after(PATIENCE):
+                await tried.wait()
             yield
             tasks.cancel_scope.cancel()
     # A thread that still waits for the database has nobody to answer, and would hold up the exit.
@@ -60,23 +60,11 @@ async def serving(
     database.engine.dispose()
 
 
-async def start_with_patience(
-    tasks: TaskGroup, task: Callable[[], Coroutine[Any, Any, None]]
-) -> None:
-    """Starts a task and waits for its end, but not for longer than a client would like to."""
-    ended = anyio.Event()
+async def make_ready(database: Database, migrations: Migrations, tried: anyio.Event) -> None:
+    """Migrates the database as soon as it lets us; says why it does not yet.
 
-    async def run() -> None:
-        await task()
-        ended.set()
-
-    tasks.start_soon(run)
-    with anyio.move_on_after(PATIENCE):
-        await ended.wait()
-
-
-async def make_ready(database: Database, migrations: Migrations) -> None:
-    """Migrates the database as soon as it lets us; says why it does not yet."""
+    Sets `tried` when the first try has come to its end, for good or ill.
+    """
     database.ready = False
     said = ""
     while not database.ready:
@@ -88,7 +76,9 @@ async def make_ready(database: Database, migrations: Migrations) -> None:
                 said = reason(error)
                 where = database.url.render_as_string(hide_password=True)
                 logger.error("the database %s cannot be used, trying again: %s", where, said)
+            tried.set()
             await anyio.sleep(MIGRATION_PAUSE)
+    tried.set()
     if said:
         logger.info("the database is there")
     await run_sync(migrations.make_search_indexes, abandon_on_cancel=True)
