@@ -345,7 +345,8 @@ def test_every_field_has_an_example_or_its_values(document: Document) -> None:
     for name, schema in document["components"]["schemas"].items():
         assert "properties" in schema or "enum" in schema, name
         for field, rule in schema.get("properties", {}).items():
-            known = rule.keys() & {"examples", "enum", "const", "default", "$ref"}
+            said = {word for kind in (rule, *rule.get("anyOf", [])) for word in kind}
+            known = said & {"examples", "enum", "const", "default", "$ref"}
             assert known or name_of(rule) == ["InvalidValue"], (name, field)
 
 
