@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import exc
 
 from backend.core.connections import reason
-from backend.core.migrations import NotMigrated
+from backend.core.migrations import AnotherMigrates, NotMigrated
 from backend.core.revisions import Draft, Refused, draft_revisions, write_revisions
 from backend.database import database
 from backend.migrations import migrations
@@ -56,7 +56,7 @@ def apply() -> None:
             for name in migrations.apply_pending():
                 say(f"Applied {name}.")
             return
-        except exc.OperationalError:
+        except (AnotherMigrates, exc.OperationalError):
             if time.monotonic() > give_up:
                 raise
             time.sleep(1)

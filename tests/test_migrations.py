@@ -24,6 +24,25 @@ from tests.servers import ROOT, Server, serve
 AGREED = "The database has what models.py says."
 DUE_DATE = "due_date: datetime | None = Field(default=None, index=True)"
 
+TYPES = """
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+from sqlalchemy import Text
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+"""
+THING = """
+
+class Thing(SQLModel, table=True):
+    __tablename__ = "things"
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path, own_database_url: str) -> Project:
@@ -227,6 +246,44 @@ class Room(TableModel, table=True):
     foreign_keys = ["PRAGMA foreign_keys = ON"] if "sqlite" in project.database_url else []
     execute(project.database_url, *foreign_keys, "DELETE FROM rooms")
     assert ids(project.database_url) == [2, 4, 5]
+
+
+@pytest.mark.slow
+def test_every_type_of_column_is_added_on_both_databases(
+    sqlite_project: Project, postgres: PostgresServer
+) -> None:
+    sqlite_project.edit_models("from datetime import datetime", TYPES)
+    fields = [
+        "{}_float: float = 1.5",
+        '{}_decimal: Decimal = Field(default=Decimal("1.5"), max_digits=10, decimal_places=2)',
+        "{}_uuid: UUID | None = None",
+        "{}_color: Color = Color.RED",
+        "{}_date: date | None = None",
+        "{}_time: time | None = None",
+        "{}_delta: timedelta | None = None",
+        "{}_bytes: bytes | None = None",
+        "{}_text: str = Field(default='Ada\\'s %s', sa_type=Text)",
+    ]
+    models = sqlite_project.root / "backend" / "models.py"
+    thing = "".join(f"    {field.format('a')}\n" for field in fields)
+    models.write_text(models.read_text() + THING + thing)
+    assert sqlite_project.migrate("add things").returncode == 0
+    sqlite_project.add_field(*(field.format("b") for field in fields))
+    added = sqlite_project.migrate("add fields")
+    assert added.returncode == 0, added.stderr
+    assert added.stdout.endswith(f"{AGREED}\n")
+
+    url = create_postgres_database(postgres.get_uri())
+    restore(url)
+    on_postgres = Project(sqlite_project.root, url).migrate()
+    assert on_postgres.stderr == ""
+    assert on_postgres.stdout.splitlines() == [
+        *("Applied 0001_todos.", "Applied 0002_add_things.", "Applied 0003_add_fields."),
+        AGREED,
+    ]
+    for database_url in (sqlite_project.database_url, url):
+        rows = query(database_url, "SELECT DISTINCT b_float, b_color, b_text FROM todos")
+        assert [tuple(row) for row in rows] == [(1.5, "RED", "Ada's %s")]
 
 
 @pytest.mark.slow

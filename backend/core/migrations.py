@@ -47,7 +47,6 @@ logger = logging.getLogger(__name__)
 LOOKING_BUDGET = 5.0  # seconds
 REVISION_BUDGET = 3600.0
 LOCK_TIMEOUT = 1.0  # others may queue behind us for as long
-LOCK_PAUSE = 0.2  # until the look whether the process that migrates has done so
 FAILURE_PAUSE = 60.0  # until a revision that failed is tried again, which may be much work
 
 # Any constant will do, as long as all processes take the same.
@@ -94,6 +93,10 @@ VALID_INDEXES = """
 
 class NotMigrated(DatabaseNotReady):
     """The database cannot be used with the models as they are; the message says why."""
+
+
+class AnotherMigrates(NotMigrated):
+    """Another process changes the schema now; look again in a moment."""
 
 
 @dataclass
@@ -204,8 +207,8 @@ class Migrations:
     def apply_pending(self) -> list[str]:
         """Applies what is pending, whichever process comes first; returns what this one did.
 
-        Raises `NotMigrated` when a revision fails, and `exc.OperationalError` when a lock
-        cannot be had in time.
+        Raises `AnotherMigrates`, `NotMigrated` when a revision fails, and what the database
+        raises when a lock cannot be had in time.
         """
         applied = []
         while pending := self.pending():
@@ -213,19 +216,17 @@ class Migrations:
                 raise NotMigrated(self._failure)
             if self._apply(pending[0]):
                 applied.append(pending[0].name)
-            else:
-                time.sleep(LOCK_PAUSE)
         return applied
 
     def _apply(self, revision: Revision) -> bool:
-        """Applies one revision; returns False when another process does, or has."""
+        """Applies one revision; returns False when the database has it by now."""
         start_deadline(REVISION_BUDGET)
         try:
             with self._migrating() as connection:
-                if not (connection and upgrade(connection, self.folder, revision)):
+                if not upgrade(connection, self.folder, revision):
                     return False
         except Exception as error:
-            if is_passing(error):
+            if isinstance(error, AnotherMigrates) or is_passing(error):
                 raise
             self._failed_at = time.monotonic()
             self._failure = (
@@ -236,8 +237,8 @@ class Migrations:
         return True
 
     @contextmanager
-    def _migrating(self) -> Iterator[Connection | None]:
-        """Yields a connection that may change the schema; none where another process does.
+    def _migrating(self) -> Iterator[Connection]:
+        """Yields a connection that may change the schema. Raises `AnotherMigrates`.
 
         The lock is that of the connection which makes the changes: should its process die,
         the next one waits until PostgreSQL has ended what was begun. On SQLite the
@@ -247,8 +248,7 @@ class Migrations:
             # Asked for, not waited for: who waits in a statement holds up CREATE INDEX
             # CONCURRENTLY.
             if not (self.database.on_sqlite or connection.scalar(TRY_LOCK)):
-                yield None
-                return
+                raise AnotherMigrates("another process is migrating it")
             try:
                 if self.database.on_sqlite:
                     connection.exec_driver_sql(
@@ -359,11 +359,12 @@ class Migrations:
             return
         try:
             with self._migrating() as connection:
-                if connection:
-                    connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
-                    for definition in missing:
-                        connection.exec_driver_sql(definition)
-        except exc.DBAPIError as error:
+                connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+                for definition in missing:
+                    connection.exec_driver_sql(definition)
+        except AnotherMigrates:
+            return  # it makes them too
+        except exc.SQLAlchemyError as error:
             logger.warning("search will read the whole table: %s", reason(error))
 
 

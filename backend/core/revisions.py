@@ -13,6 +13,8 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -218,7 +220,8 @@ class Planner:
 
 def render_plain_type(kind: str, item: Any, context: Any) -> str | Literal[False]:
     """Returns what a type of ours is made of, as Alembic's `render_item`."""
-    if kind == "type" and isinstance(item, TypeDecorator):
+    is_ours = isinstance(item, TypeDecorator) and not type(item).__module__.startswith("sqlalchemy")
+    if kind == "type" and is_ours:
         return f"sa.{item.load_dialect_impl(context.dialect)!r}".replace("sa.VARCHAR", "sa.String")
     return False
 
@@ -253,9 +256,11 @@ def value_for_old_rows(table: str, column: Any) -> str:
     It is the default of the model. Raises `Refused` where there is none.
     """
     value = getattr(column.default, "arg", None)
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, bool):
         return str(int(value))
-    if isinstance(value, int | float | str):
+    if isinstance(value, int | float | str | Decimal):
         return str(value)
     raise Refused(
         f"{table}.{column.name} must not be empty, but rows that are there have nothing in it: "

@@ -20,14 +20,15 @@ from sqlalchemy import exc
 
 from backend.core.connections import Database, reason
 from backend.core.deadlines import keep_deadlines, loans, start_deadline
-from backend.core.migrations import Migrations
+from backend.core.migrations import AnotherMigrates, Migrations
 from backend.core.problems import NotReady
 
 logger = logging.getLogger(__name__)
 
 READINESS_BUDGET = 2.0  # seconds
 MIGRATION_PAUSE = 1.0
-PATIENCE = 5.0  # then the process listens, though the first try to migrate goes on
+LOCK_PAUSE = 0.2  # until the next look whether the process that migrates has done so
+PATIENCE = 2.0  # then the process listens, though the first try to migrate goes on
 
 # Before 3.51.3, two connections can corrupt a WAL file: sqlite.org/wal.html#walresetbug
 SQLITE_JOURNAL = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "DELETE"
@@ -71,11 +72,19 @@ async def make_ready(database: Database, migrations: Migrations, tried: anyio.Ev
         try:
             await run_sync(prepare, database, migrations, abandon_on_cancel=True)
             database.ready = True
-        except exc.SQLAlchemyError as error:
-            if reason(error) != said:
-                said = reason(error)
+        except AnotherMigrates:
+            await anyio.sleep(LOCK_PAUSE)
+        except Exception as error:
+            known = error if isinstance(error, exc.SQLAlchemyError) else None
+            why = reason(known) if known else repr(error)
+            if why != said:
+                said = why
                 where = database.url.render_as_string(hide_password=True)
-                logger.error("the database %s cannot be used, trying again: %s", where, said)
+                logger.error(
+                    "the database %s cannot be used, trying again: %s",
+                    *(where, said),
+                    exc_info=known is None,
+                )
             tried.set()
             await anyio.sleep(MIGRATION_PAUSE)
     tried.set()
