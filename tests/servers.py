@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,11 @@ from dotenv import dotenv_values
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
 STOP_TIMEOUT = 15.0
+
+
+# The logs of the servers that run or have run in the current test, and where each one stood
+# when that began.
+logs: dict[Path, int] = {}
 
 
 @dataclass
@@ -67,6 +72,7 @@ def serve(
     defaults = dict.fromkeys(dotenv_values(ROOT / ".env"), "")
     environment = {**os.environ, **defaults, "DATABASE_URL": database_url, "PORT": str(port)}
     environment |= variables
+    logs[log_path] = 0
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT
@@ -82,6 +88,25 @@ def serve(
         finally:
             process.kill()
             process.wait()
+
+
+def begin_logs() -> None:
+    """Notes where all logs stand now, and forgets those of servers that have ended."""
+    for path in list(logs):
+        if path.exists():
+            logs[path] = path.stat().st_size
+        else:
+            del logs[path]
+
+
+def new_logs() -> dict[str, str]:
+    """Returns what each server has logged since `begin_logs`, by the name of its log."""
+    added = {}
+    for path, start in logs.items():
+        with suppress(OSError), path.open("rb") as log:
+            log.seek(start)
+            added[str(path)] = log.read().decode(errors="replace")
+    return {name: text for name, text in added.items() if text}
 
 
 def wait_until_up(server: Server, path: str) -> None:

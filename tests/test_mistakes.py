@@ -124,6 +124,49 @@ def test_readme_says_how_to_end_answers_with_a_newline() -> None:
     assert (ROOT / "README.md").read_text().count(".curlrc") == 1
 
 
+FAILING_TEST = """
+import httpx2
+
+def test_that_fails(client: httpx2.Client) -> None:
+    assert client.post("/api/todos", content="{").status_code == 201
+"""
+
+
+def test_failing_test_shows_what_the_server_logged(tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text(FAILING_TEST)
+    only = ("-p", "tests.conftest", "-p", "no:cacheprovider", "-m", "", "-k", "sqlite")
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "--rootdir", tmp_path, *only, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    _, _, log = ended.stdout.partition("server.log ---")
+    lines = [line for line in log.splitlines() if "INFO backend" in line]
+    assert " POST /api/todos 4" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), True), pytest.param(("-m", ""), False, marks=pytest.mark.slow)],
+    ids=["default", "all"],
+)
+def test_default_run_says_what_it_left_out(arguments: tuple[str, ...], said: bool) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "tests/test_process.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    sentence = 'Left out as slow: 1; to run them too: ./run_dev.sh test -m ""'
+    assert (sentence in ended.stdout) == said
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project, whose files may be changed."""

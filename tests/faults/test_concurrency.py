@@ -84,6 +84,16 @@ def test_repeats_of_one_create_at_once_make_one_todo(client: httpx2.Client, serv
     assert stored_titles(server.database_url) == ["once"]
 
 
+def test_crowd_gets_its_answers(server: Server, client: httpx2.Client) -> None:
+    crowd = asyncio.run(load(server.port, clients=300, seconds=1))
+    report("18, for a second", statuses=dict(crowd.statuses), worst_answer=crowd.worst)
+    assert set(crowd.statuses) == {200, 201}
+    assert min(crowd.answers) > 0
+    assert crowd.worst < 10
+    created = query(server.database_url, "SELECT count(*) FROM todos")
+    assert created == [(crowd.statuses[201],)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("clients", [500, 1000])
 def test_many_clients_are_served_as_fast_as_few(

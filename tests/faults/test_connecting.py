@@ -59,7 +59,9 @@ class NameService:
             yield server
 
 
-@pytest.mark.parametrize("asked", ["10", "1", "0", "-1"])
+@pytest.mark.parametrize(
+    "asked", ["10", *(pytest.param(each, marks=pytest.mark.slow) for each in ("1", "0", "-1"))]
+)
 def test_connect_timeout_may_stand_in_the_url(
     own_postgres_url: str, log_path: Path, asked: str
 ) -> None:
@@ -106,6 +108,7 @@ def test_silent_name_service_holds_nobody_up(
             wait_until(lambda: client.get("/api/todos").status_code == 200, within=2)
 
 
+@pytest.mark.slow
 def test_silent_name_service_delays_neither_start_nor_end(
     log_path: Path, names: NameService
 ) -> None:
@@ -130,7 +133,13 @@ def test_silent_name_keeps_nobody_from_the_next_server(
             assert client.get("/api/todos").json() == []
 
 
-@pytest.mark.parametrize("name", ["nobody.invalid", f"{'x' * 64}.test"], ids=["none", "too long"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("nobody.invalid", id="none", marks=pytest.mark.slow),
+        pytest.param(f"{'x' * 64}.test", id="too long"),
+    ],
+)
 def test_unknown_host_is_said(log_path: Path, name: str) -> None:
     url = f"postgresql://postgres@{name}/todos"
     with serve(url, log_path, wait_for="/health") as server, server.client() as client:
@@ -139,7 +148,7 @@ def test_unknown_host_is_said(log_path: Path, name: str) -> None:
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", pytest.param("LATIN1", marks=pytest.mark.slow)])
 def test_database_that_cannot_hold_every_text_is_refused(
     postgres: PostgresServer, own_postgres_url: str, log_path: Path, encoding: str
 ) -> None:

@@ -35,13 +35,21 @@ def test_postgres_crash_loses_no_acknowledged_write(
     assert not ledger.disconnects
 
 
-@pytest.mark.slow
-def test_killed_app_loses_no_acknowledged_write(own_database_url: str, log_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kills", "writes"),
+    [
+        pytest.param(1, 50, id="once"),
+        pytest.param(2, 100, id="twice", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_app_loses_no_acknowledged_write(
+    own_database_url: str, log_path: Path, kills: int, writes: int
+) -> None:
     port = free_port()
     with writers(f"http://127.0.0.1:{port}", 8) as ledger:
-        for _ in range(2):
+        for _ in range(kills):
             with serve(own_database_url, log_path, port=port) as server:
-                ledger.wait_for_more(100, within=15)
+                ledger.wait_for_more(writes, within=15)
                 server.process.kill()
                 server.process.wait()
         with serve(own_database_url, log_path, port=port):

@@ -45,6 +45,7 @@ def is_ready(client: httpx2.Client) -> bool:
 @pytest.mark.parametrize(
     ("timeout", "warm"),
     [
+        pytest.param(2, True, id="least time"),
         pytest.param(3, True, id="connections open", marks=pytest.mark.slow),
         pytest.param(4, False, id="no connections yet", marks=pytest.mark.slow),
         pytest.param(10, True, id="default time", marks=pytest.mark.slow),

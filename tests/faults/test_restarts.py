@@ -81,6 +81,7 @@ def test_start_beside_a_lock_listens_and_obeys(own_database_url: str, log_path: 
             assert seconds_to_end(server) < ENDING
 
 
+@pytest.mark.slow
 def test_start_beside_a_frozen_postgres_listens_and_obeys(
     fragile_postgres: PostgresServer, log_path: Path
 ) -> None:
@@ -92,7 +93,10 @@ def test_start_beside_a_frozen_postgres_listens_and_obeys(
             assert seconds_to_end(server) < ENDING
 
 
-@pytest.mark.parametrize("freezing", [False, True], ids=["locked", "frozen"])
+@pytest.mark.parametrize(
+    "freezing",
+    [pytest.param(False, id="locked", marks=pytest.mark.slow), pytest.param(True, id="frozen")],
+)
 def test_end_does_not_wait_for_the_database(
     fragile_postgres: PostgresServer, log_path: Path, freezing: bool
 ) -> None:
