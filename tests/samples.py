@@ -15,7 +15,7 @@ from sqlalchemy import MetaData, String
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-from backend.core.fields import PathId, RowId, Time
+from backend.core.fields import Day, PathId, RowId, Time
 from backend.core.lists import Page, list_response
 from backend.core.problems import add_error_handlers
 from backend.core.rows import (
@@ -72,7 +72,7 @@ class SampleInput(BaseModel):
 
     text: str | None = None
     flag: bool | None = None
-    day: date | None = None
+    day: Day | None = None
     moment: datetime | None = None
     weight: float | None = None
     count: int | None = None

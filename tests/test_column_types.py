@@ -144,3 +144,15 @@ def test_key_that_others_use_too_is_of_this_table(samples: httpx2.Client) -> Non
     answers = [samples.post("/samples", json={"count": 3}, headers=headers) for _ in range(3)]
     assert len({answer.content for answer in answers}) == 1
     assert samples.post("/samples", json={"count": 4}, headers=headers).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 1.5, True, [], {}, "", "0", "1735689600", "2026-12-24T00:00:00Z", "24.12.2026"),
+        *("2026-1-2", "2026-02-30", "0000-01-01", "\uff12026-12-24", " 2026-12-24", "2026-12-24\n"),
+    ],
+    ids=repr,
+)
+def test_day_is_nothing_but_a_day(samples: httpx2.Client, value: object) -> None:
+    assert samples.post("/samples", json={"day": value}).status_code == 422

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -25,6 +25,7 @@ SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 MAX_BULK = 1000  # rows in one request
 
+DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 
 
@@ -51,6 +52,13 @@ def refuse_synonyms(value: Any) -> Any:
     """Returns a value from the URL; raises for `yes`, `on` or `1`, which pydantic takes as true."""
     if isinstance(value, str) and value not in ("true", "false"):
         raise PydanticCustomError("bool_parsing", "Input should be true or false")
+    return value
+
+
+def refuse_timestamps(value: Any) -> Any:
+    """Returns a day; raises for a number of seconds or a time, which pydantic takes as one."""
+    if not isinstance(value, date) and not (isinstance(value, str) and DAY.fullmatch(value)):
+        raise PydanticCustomError("date_parsing", "Input should be a day such as 2026-12-24")
     return value
 
 
@@ -107,6 +115,7 @@ Time = Annotated[
         {"type": "string", "format": "date-time", "examples": ["2026-11-21T09:30:00.000000Z"]}
     ),
 ]
+Day = Annotated[date, BeforeValidator(refuse_timestamps), Field(examples=["2026-12-24"])]
 # The number of a row in an answer. FastAPI writes this bound as a float: 2**63 is one, 2**63 - 1
 # is not.
 RowId = Annotated[int, Field(ge=1, lt=MAX_ID + 1, examples=[1])]
