@@ -13,7 +13,7 @@ from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import MetaData, String
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from backend.core.fields import Day, PathId, RowId, Time
 from backend.core.lists import Page, list_response
@@ -27,7 +27,7 @@ from backend.core.rows import (
     row_response,
     rows_response,
 )
-from backend.core.tables import BigId, folded, now
+from backend.core.tables import BigId, TableModel, folded, now
 from backend.database import database, reading, writing
 
 
@@ -39,7 +39,7 @@ class Colour(enum.Enum):
     BLUE = "bleu"
 
 
-class Own(SQLModel, registry=registry()):
+class Own(TableModel, registry=registry()):
     """The tables of this app, and no others."""
 
     metadata = MetaData()
@@ -49,7 +49,7 @@ class Sample(Own, table=True):
     """A row with a column of each type, which may be empty."""
 
     __tablename__ = "samples"
-    __table_args__ = {"sqlite_autoincrement": True}
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     text: str | None = Field(default=None, sa_type=String(200))
@@ -160,14 +160,14 @@ def create_sample(
 ) -> Response:
     """Creates a row."""
     with writing() as session:
-        row = add_once(session, Sample.model_validate(new.model_dump()), new, idempotency_key)
+        row = add_once(session, Sample.model_validate(new), new, idempotency_key)
     return created_response(request, row, SamplePublic)
 
 
 @app.post("/samples/bulk")
 def create_samples(new: list[SampleInput]) -> Response:
     """Creates rows."""
-    made = [Sample.model_validate(each.model_dump()) for each in new]
+    made = [Sample.model_validate(each) for each in new]
     with writing() as session:
         session.add_all(made)
     return rows_response(made, SamplePublic, 201)
