@@ -75,7 +75,9 @@ def test_imports_run_one_way(module: str) -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    order = list(TopologicalSorter({each: imports_of(each) for each in MODULES}).static_order())
+    # A module that is run may import itself, by the name that others know it by.
+    graph = {each: imports_of(each) - {each} for each in MODULES}
+    order = list(TopologicalSorter(graph).static_order())
     assert order.index("backend.core.problems") < order.index("backend.main")
 
 
