@@ -36,12 +36,9 @@ def pytest_runtest_setup() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how to see what the default run leaves out."""
-    slow = [
-        item
-        for item in terminalreporter.stats.get("deselected", ())
-        if item.get_closest_marker("slow")
-    ]
-    if slow:
+    deselected = terminalreporter.stats.get("deselected", ())
+    slow = [item for item in deselected if item.get_closest_marker("slow")]
+    if slow and terminalreporter.config.option.markexpr == "not slow":
         terminalreporter.write_line(
             f'Left out as slow: {len(slow)}; to run them too: ./run_dev.sh test -m ""'
         )

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import psycopg2
 
@@ -29,28 +29,31 @@ class Resolver:
         The folder of a socket has an empty one. Raises `psycopg2.OperationalError` when
         none of the hosts is found.
         """
-        searches = {name: self._search(name) for name in names}
-        done = wait(searches.values(), timeout=seconds).done
-        found = {
-            name: search.result()
-            for name, search in searches.items()
-            if search in done and not search.exception()
-        }
+        asked = time.monotonic()
+        started, searches = {}, {}
+        for name in names:
+            started[name], searches[name] = self._search(name)
+        # One that was waited for in vain before is not waited for where there is another host.
+        wait([searches[name] for name in names if started[name] > asked - seconds], seconds)
+        if not any(search.done() for search in searches.values()):
+            wait(searches.values(), seconds - (time.monotonic() - asked), FIRST_COMPLETED)
+        done = {name: search for name, search in searches.items() if search.done()}
+        found = {name: search.result() for name, search in done.items() if not search.exception()}
         if not found:
-            first = searches[names[0]]
-            said = first.exception() if first in done else "the name service does not answer"
+            first = done.get(names[0])
+            said = first.exception() if first else "the name service does not answer"
             raise psycopg2.OperationalError(f"the host {names[0]} was not found: {said}")
         return found
 
-    def _search(self, name: str) -> Future[list[str]]:
-        """Returns the search for a host that is under way, or begins it."""
+    def _search(self, name: str) -> tuple[float, Future[list[str]]]:
+        """Returns the search for a host that is under way, or begins it, and when it began."""
         with self._lock:
             started, search = self._searches.get(name, (-math.inf, Future()))
             if time.monotonic() - started > LOST:
-                self._searches[name] = (time.monotonic(), search := Future())
+                started, search = self._searches[name] = (time.monotonic(), Future())
                 # A daemon, because it must not hold up the exit.
                 threading.Thread(target=self._run, args=(name, search), daemon=True).start()
-            return search
+            return started, search
 
     def _run(self, name: str, search: Future[list[str]]) -> None:
         try:
@@ -59,7 +62,8 @@ class Resolver:
             search.set_exception(error)
         finally:
             with self._lock:
-                if self._searches[name][1] is search:
+                _, current = self._searches.get(name, (0.0, None))
+                if current is search:
                     del self._searches[name]
 
 

@@ -116,7 +116,7 @@ def test_requests_that_waited_too_long_cost_no_connection(
 ) -> None:
     if extended.database_url.startswith("sqlite"):
         pytest.skip("SQLite's connections cannot be told apart from outside")
-    pids = f"SELECT pid {OTHER_SESSIONS}"
+    pids = f"SELECT pid {OTHER_SESSIONS} AND state = 'idle'"
     assert caller.get("/words").status_code == 200
     before = set(query(extended.database_url, pids))
     time.sleep(0.3)  # in which the sessions of this test itself are gone
