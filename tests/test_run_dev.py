@@ -259,6 +259,16 @@ def test_test_command_passes_arguments_to_pytest(project: Project) -> None:
     assert not (project.folder / ".env").exists()
 
 
+def test_migrate_command_makes_the_database(project: Project) -> None:
+    ended = project.run_dev("migrate")
+    assert ended.returncode == 0, ended.stderr
+    assert "Applied 0001_todos." in ended.stdout.splitlines()
+    assert ended.stdout.splitlines()[-1] == "The database has what models.py says."
+    assert (project.folder / "todos.db").exists()
+    nothing = project.run_dev("migrate", "add nothing")
+    assert nothing.stdout.splitlines()[0] == "Nothing to do."
+
+
 @pytest.mark.slow
 def test_requirements_are_installed_again_only_when_changed(project: Project) -> None:
     first, second = project.run_dev("test", "--version"), project.run_dev("test", "--version")
