@@ -73,7 +73,7 @@ class SampleInput(BaseModel):
     text: str | None = None
     flag: bool | None = None
     day: Day | None = None
-    moment: datetime | None = None
+    moment: Time | None = None
     weight: float | None = None
     count: int | None = None
     colour: Colour | None = None

@@ -156,3 +156,27 @@ def test_key_that_others_use_too_is_of_this_table(samples: httpx2.Client) -> Non
 )
 def test_day_is_nothing_but_a_day(samples: httpx2.Client, value: object) -> None:
     assert samples.post("/samples", json={"day": value}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 1.5, True, [], {}, "", "0", "1735689600", "2026-12-24", "2026-12-24T18:00:00"),
+        *("2026-12-24 18:00:00Z", "2026-12-24T18:00Z", "2026-12-24T25:00:00Z", "now"),
+        *("0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "2026-02-30T00:00:00Z"),
+    ],
+    ids=repr,
+)
+def test_time_is_nothing_but_a_time_with_its_zone(samples: httpx2.Client, value: object) -> None:
+    assert samples.post("/samples", json={"moment": value}).status_code == 422
+
+
+def test_time_of_any_zone_is_answered_in_utc(samples: httpx2.Client) -> None:
+    for sent in (
+        "2026-12-24T18:00:00+05:30",
+        "2026-12-24T12:30:00Z",
+        "2026-12-24T12:30:00.000-00:00",
+    ):
+        made = samples.post("/samples", json={"moment": sent})
+        assert made.json()["moment"] == "2026-12-24T12:30:00.000000Z"
+        assert samples.get(f"/samples/{made.json()['id']}").content == made.content

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Path
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -25,7 +26,10 @@ SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 MAX_BULK = 1000  # rows in one request
 
-DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+TIME = (
+    rf"{DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]+)?(Z|[+-][0-9]{{2}}:[0-9]{{2}})"  # RFC 3339
+)
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 
 
@@ -55,11 +59,31 @@ def refuse_synonyms(value: Any) -> Any:
     return value
 
 
-def refuse_timestamps(value: Any) -> Any:
-    """Returns a day; raises for a number of seconds or a time, which pydantic takes as one."""
-    if not isinstance(value, date) and not (isinstance(value, str) and DAY.fullmatch(value)):
-        raise PydanticCustomError("date_parsing", "Input should be a day such as 2026-12-24")
-    return value
+# pydantic takes a number of seconds too, as a day or a time.
+
+
+def require_day(value: Any) -> Any:
+    """Returns a day; raises for what is neither one nor a text such as 2026-12-24."""
+    if isinstance(value, date) or (isinstance(value, str) and re.fullmatch(DAY, value)):
+        return value
+    raise PydanticCustomError("date_parsing", "Input should be a day such as 2026-12-24")
+
+
+def require_time(value: Any) -> Any:
+    """Returns a time; raises for what is neither one nor a text as RFC 3339 has it."""
+    if isinstance(value, datetime) or (isinstance(value, str) and re.fullmatch(TIME, value)):
+        return value
+    message = "Input should be a time such as 2026-12-24T18:00:00Z"
+    raise PydanticCustomError("datetime_parsing", message)
+
+
+def move_to_utc(moment: datetime) -> datetime:
+    """Returns a time in UTC; raises where its year is then before 1 or after 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        message = "Input should be between the years 1 and 9999 in UTC"
+        raise PydanticCustomError("datetime_range", message) from None
 
 
 @dataclass(frozen=True)
@@ -110,12 +134,14 @@ def hide_default(schema: dict[str, Any]) -> None:
 
 Time = Annotated[
     AwareDatetime,
+    BeforeValidator(require_time),
+    AfterValidator(move_to_utc),
     PlainSerializer(write_time, when_used="json"),
     WithJsonSchema(
         {"type": "string", "format": "date-time", "examples": ["2026-11-21T09:30:00.000000Z"]}
     ),
 ]
-Day = Annotated[date, BeforeValidator(refuse_timestamps), Field(examples=["2026-12-24"])]
+Day = Annotated[date, BeforeValidator(require_day), Field(examples=["2026-12-24"])]
 # The number of a row in an answer. FastAPI writes this bound as a float: 2**63 is one, 2**63 - 1
 # is not.
 RowId = Annotated[int, Field(ge=1, lt=MAX_ID + 1, examples=[1])]
