@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx2
 from dotenv import dotenv_values
+
+from tests.helpers import wait_until
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
@@ -111,12 +112,16 @@ def new_logs() -> dict[str, str]:
 
 def wait_until_up(server: Server, path: str) -> None:
     """Waits for a 200 at the path. Raises `RuntimeError` with the log when there is none."""
-    give_up = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < give_up and server.process.poll() is None:
-        try:
-            if httpx2.get(server.base_url + path).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    raise RuntimeError(f"The server did not start:\n{server.log}")
+    url = server.base_url + path
+    with suppress(TimeoutError):
+        wait_until(lambda: server.process.poll() is not None or is_up(url), START_TIMEOUT)
+    if not is_up(url):
+        raise RuntimeError(f"The server did not start:\n{server.log}")
+
+
+def is_up(url: str) -> bool:
+    """Returns whether the URL answers 200."""
+    try:
+        return httpx2.get(url).status_code == 200
+    except httpx2.TransportError:
+        return False

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.helpers import wait_until
-from tests.servers import ROOT, free_port
+from tests.servers import ROOT, free_port, is_up
 
 SET_UP_TIMEOUT = 120  # seconds
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
@@ -106,14 +105,6 @@ def project(bare_project: Project) -> Project:
     no_plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # these take seconds to import
     bare_project.variables |= {**OFFLINE, **no_plugins, "PORT": str(free_port())}
     return bare_project
-
-
-def is_up(url: str) -> bool:
-    """Returns whether the URL answers 200."""
-    try:
-        return httpx2.get(url).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 def fake_python(folder: Path, name: str, version: tuple[int, int], *, can_make_venv: bool) -> None:
