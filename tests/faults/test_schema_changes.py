@@ -7,13 +7,14 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from tests.databases import execute, query
+from tests.databases import execute, holding, query
 from tests.faults.clients import read_or_write, report
 from tests.helpers import wait_until
 from tests.projects import Project, copy_project, restore
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.slow
 ROWS = 20_000
 MANY_ROWS = 1_000_000
 DUE_DATE = "due_date: datetime | None = Field(default=None, index=True)"
+
+VERSION = "SELECT version_num FROM alembic_version"
 
 # Rows that look as if they had been made one by one.
 FILL = {
@@ -88,7 +91,7 @@ def test_four_workers_start_on_a_database_three_revisions_behind(
             assert server.log.count(f"applied the revision {name}") == 1
         for trouble in ("Traceback", "died", "failed", "cannot be"):
             assert trouble not in server.log
-    [(version,)] = query(own_database_url, "SELECT version_num FROM alembic_version")
+    [(version,)] = query(own_database_url, VERSION)
     assert version == project.revisions[-1]
     report("four workers", kind=kind(own_database_url), slowest=slowest)
 
@@ -139,7 +142,7 @@ def test_a_kill_leaves_the_old_schema_or_the_new_and_every_row(
         process.wait(60)
         whole = whole or time.monotonic() - started
 
-        [(version,)] = query(own_database_url, "SELECT version_num FROM alembic_version")
+        [(version,)] = query(own_database_url, VERSION)
         has_column = (column,) in [
             tuple(row) for row in query(own_database_url, COLUMNS[kind(own_database_url)])
         ]
@@ -151,7 +154,7 @@ def test_a_kill_leaves_the_old_schema_or_the_new_and_every_row(
         again = project.migrate()
         assert again.stderr.count("cannot be") == 0, again.stderr
         assert project.revisions[-1] == second
-        [(version,)] = query(own_database_url, "SELECT version_num FROM alembic_version")
+        [(version,)] = query(own_database_url, VERSION)
         assert version == second
         wrong = f"SELECT count(*) FROM todos WHERE {column} IS NULL OR {column} <> title"
         assert query(own_database_url, wrong)[0][0] == 0
@@ -162,6 +165,34 @@ def test_a_kill_leaves_the_old_schema_or_the_new_and_every_row(
         else:
             assert query(own_database_url, "PRAGMA integrity_check")[0][0] == "ok"
     report("killed migrations", kind=kind(own_database_url), left=dict(left))
+
+
+def test_an_index_goes_on_when_its_process_is_killed_and_nobody_disturbs_it(
+    own_postgres_url: str, tmp_path: Path
+) -> None:
+    project = copy_project(tmp_path, own_postgres_url)
+    assert project.migrate().returncode == 0
+    fill(own_postgres_url, 1000)
+    newest = project.add_revision(
+        "index",
+        "with op.get_context().autocommit_block():\n        op.create_index("
+        '"more_index", "todos", ["title"], postgresql_concurrently=True, if_not_exists=True)',
+    )
+    under_way = "SELECT 1 FROM pg_stat_progress_create_index"
+    is_valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'more_index'::regclass"
+    with ExitStack() as stack:
+        with holding(own_postgres_url, "BEGIN", "UPDATE todos SET status = 'completed'"):
+            first = stack.enter_context(migrating(project))
+            wait_until(lambda: query(own_postgres_url, under_way))
+            first.kill()
+            first.wait()
+            second = stack.enter_context(migrating(project))
+            time.sleep(2)  # it sees what PostgreSQL still does for the first one, and waits
+            assert second.poll() is None
+            assert [tuple(row) for row in query(own_postgres_url, is_valid)] == [(False,)]
+        second.wait(30)
+    assert [tuple(row) for row in query(own_postgres_url, is_valid)] == [(True,)]
+    assert query(own_postgres_url, VERSION) == [(newest,)]
 
 
 def test_a_million_rows_get_a_column_and_an_index_while_others_read_and_write(
