@@ -89,6 +89,25 @@ install() {
     rm .venv/incomplete
 }
 
+# Makes .env, and adds what no two projects may have alike: the key that signs the tokens.
+make_env() {
+    [ -e .env ] || (umask 077 && cp .env.example .env)
+    # What cannot be read or written here is explained by backend/settings.py.
+    .venv/bin/python 2>/dev/null - <<'PYTHON' || true
+from pathlib import Path
+from secrets import token_urlsafe
+from dotenv import dotenv_values
+
+file = Path(".env")
+if not dotenv_values(file, encoding="utf-8-sig").get("SECRET_KEY"):
+    text = file.read_text(encoding="utf-8")
+    end = "" if text.endswith("\n") else "\n"
+    with file.open("a", encoding="utf-8") as added:
+        added.write(f"{end}SECRET_KEY={token_urlsafe(32)}\n")
+    print("Added a random SECRET_KEY to .env.")
+PYTHON
+}
+
 # Installs the packages of the files given.
 set_up() {
     local file
@@ -102,7 +121,7 @@ set_up() {
 case ${1-start} in
 start)
     set_up requirements.txt
-    [ -e .env ] || cp .env.example .env
+    make_env
     exec .venv/bin/python -m backend --reload
     ;;
 test)

@@ -14,11 +14,12 @@ from backend.core.requests import AllowedHosts, RequestLog, UniformRequests, con
 from backend.core.serving import serving
 from backend.database import database
 from backend.migrations import migrations
-from backend.routers import health, todos
+from backend.routers import auth, health, todos, users
 from backend.settings import settings
 
 DESCRIPTION = """
-A small backend for todos.
+A small backend for todos. Without a token it is about the todos that all share; with one,
+about the todos of the user who has signed in.
 
 Every GET route answers HEAD too, and a trailing slash makes no difference on any route.
 Every error is an RFC 9457 problem, `application/problem+json`, whose `detail` is one
@@ -48,6 +49,8 @@ app = FastAPI(
 )
 app.state.request_timeout = settings.request_timeout
 app.include_router(todos.router)
+app.include_router(users.router)
+app.include_router(auth.router)
 app.include_router(health.router)
 add_error_handlers(app)
 openapi.describe(app)

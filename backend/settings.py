@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Annotated, Literal, NoReturn
 
 from dotenv import dotenv_values
@@ -15,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
 )
 from sqlalchemy.engine import URL, make_url
@@ -29,6 +31,9 @@ ROOT = Path(__file__).parent.parent
 # An origin as browsers send it, and a name as the Host header carries it.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")
 HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
+
+SECRET_LENGTH = 32  # bytes, as many as HS256 makes of it (RFC 7518, section 3.2)
+KEY_OF_ANOTHER_KIND = re.compile(r"-----BEGIN |ssh-|ecdsa-")
 
 TRIPLET = re.compile(r"[a-z0-9_]+-[a-z0-9_]+-(linux-[a-z]+|darwin[0-9.]*|mingw32)")
 
@@ -92,6 +97,16 @@ def ignore_triplet(value: str) -> str:
     return "127.0.0.1"
 
 
+def check_secret(value: SecretStr) -> SecretStr:
+    """Returns what tokens are signed with. Raises `ValueError` when it is short, or no secret."""
+    secret = value.get_secret_value()
+    if len(secret.encode(errors="surrogateescape")) < SECRET_LENGTH:
+        raise ValueError(f"is too short: it takes {SECRET_LENGTH} random characters or more")
+    if KEY_OF_ANOTHER_KIND.match(secret):
+        raise ValueError("is a key of another kind: it takes random characters alone")
+    return value
+
+
 CommaSeparated = BeforeValidator(split_commas)
 Origin = Annotated[str, AfterValidator(check_origin)]
 HostName = Annotated[str, AfterValidator(check_host_name)]
@@ -105,6 +120,12 @@ class Settings(BaseModel):
     database_url: Annotated[URL, BeforeValidator(parse_database_url)] = Field(
         examples=["sqlite:///./todos.db", "postgresql://user:password@127.0.0.1:5432/todos"]
     )
+    secret_key: Annotated[SecretStr, AfterValidator(check_secret)] = Field(
+        examples=[token_urlsafe(SECRET_LENGTH)]
+    )
+    token_lifetime: int = Field(default=7 * 24 * 3600, ge=1, le=10**9, examples=["604800"])
+    auth_required: bool = Field(default=False, examples=["false"])
+    sign_in_tries: int = Field(default=10, ge=1, le=10**6, examples=["10"])
     cors_origins: Annotated[list[Origin], CommaSeparated] = Field(
         default=["http://localhost:3000", "http://127.0.0.1:3000"],
         examples=["http://localhost:3000,https://todos.example.com"],

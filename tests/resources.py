@@ -7,6 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.users import oneself, user_body
+
 Row = dict[str, Any]
 Request = tuple[str, str, Any]  # method, path, JSON body
 
@@ -93,6 +95,22 @@ RESOURCES = [
         sorts=("created_at", "updated_at", "title", "status"),
         choice=("status", "active", "completed"),
         filters=("status",),
+    ),
+    Resource(
+        name="users",
+        noun="User",
+        fields=("id", "email", "username", "is_active", "created_at", "updated_at"),
+        text="username",
+        max_length=50,
+        body=user_body,
+        changes=({"username": "bob"}, {"email": "bob@example.com"}),
+        sorts=("created_at", "username", "email"),
+        filters=("is_active",),
+        free_text=False,
+        idempotent=False,
+        bulk=False,
+        sign_in=oneself,
+        owner=oneself,
     ),
 ]
 

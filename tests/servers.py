@@ -17,6 +17,7 @@ from tests.helpers import wait_until
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
 STOP_TIMEOUT = 15.0
+SECRET_KEY = "a secret of the tests, and of nobody else"  # noqa: S105 - it guards nothing
 
 
 # The logs of the servers that run or have run in the current test, and where each one stood
@@ -72,7 +73,7 @@ def serve(
     # A variable that is set, if only to nothing, wins over the developer's own .env.
     defaults = dict.fromkeys(dotenv_values(ROOT / ".env"), "")
     environment = {**os.environ, **defaults, "DATABASE_URL": database_url, "PORT": str(port)}
-    environment |= variables
+    environment |= {"SECRET_KEY": SECRET_KEY, **variables}
     logs[log_path] = 0
     with log_path.open("wb") as log:
         process = subprocess.Popen(

@@ -91,11 +91,12 @@ def test_nothing_of_a_body_a_query_or_a_header_is_logged(
     server: Server, client: httpx2.Client
 ) -> None:
     headers = {
-        "Authorization": f"Bearer {PRIVATE}",
         "Cookie": f"session={PRIVATE}",
         "Idempotency-Key": PRIVATE,
         "User-Agent": PRIVATE,
     }
+    refused = client.get("/api/todos", headers={"Authorization": f"Bearer {PRIVATE}"})
+    assert refused.status_code == 401
     made = client.post("/api/todos", json={"title": PRIVATE}, headers=headers)
     path = made.headers["Location"]
     responses = [

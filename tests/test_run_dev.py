@@ -1,6 +1,7 @@
 """`run_dev.sh` and `python -m backend`, run in a copy of the project as a person would."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from tests.servers import ROOT, free_port, is_up
+from tests.servers import ROOT, SECRET_KEY, free_port, is_up
 
 SET_UP_TIMEOUT = 120  # seconds
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
@@ -196,14 +197,34 @@ def test_starts_again_without_network_reloads_and_stops_on_ctrl_c(project: Proje
     assert "Traceback" not in output.read_text()
 
 
-def test_dotenv_is_made_once_and_then_kept(project: Project) -> None:
+def test_dotenv_is_made_once_with_a_secret_of_its_own_and_then_kept(project: Project) -> None:
     dotenv = project.folder / ".env"
+    sample = (ROOT / ".env.example").read_text()
     with socket.create_server(("127.0.0.1", int(project.variables["PORT"]))):
-        project.run_dev()  # ends at once
-        assert dotenv.read_text() == (ROOT / ".env.example").read_text()
-        dotenv.write_text("DATABASE_URL=sqlite:///mine.db\n")
-        project.run_dev()
-    assert dotenv.read_text() == "DATABASE_URL=sqlite:///mine.db\n"
+        first = project.run_dev()  # ends at once
+        made = dotenv.read_text()
+        again = project.run_dev()
+    assert re.fullmatch(re.escape(sample) + r"SECRET_KEY=[\w-]{43}\n", made)
+    assert dotenv.stat().st_mode & 0o077 == 0  # nobody else reads it
+    assert first.stdout == "Added a random SECRET_KEY to .env.\n"
+    assert again.stdout == ""
+    assert dotenv.read_text() == made
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["DATABASE_URL=sqlite:///mine.db", "DATABASE_URL=sqlite:///mine.db\nSECRET_KEY=\n"],
+    ids=["without one, nor a newline at its end", "with an empty one"],
+)
+def test_dotenv_without_a_secret_is_given_one(before: str, project: Project) -> None:
+    dotenv = project.folder / ".env"
+    dotenv.write_text(before)
+    with socket.create_server(("127.0.0.1", int(project.variables["PORT"]))):
+        said = project.run_dev()
+    assert said.stdout == "Added a random SECRET_KEY to .env.\n"
+    *lines, last = dotenv.read_text().splitlines()
+    assert lines == before.splitlines()
+    assert re.fullmatch(r"SECRET_KEY=[\w-]{43}", last)
 
 
 def test_port_in_use_is_said_in_one_sentence(project: Project) -> None:
@@ -226,7 +247,13 @@ def test_host_that_cannot_be_bound_is_said_in_one_sentence(host: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "backend"],
         cwd=ROOT,
-        env={**SURROUNDINGS, "DATABASE_URL": "sqlite:///todos.db", "HOST": host, "PORT": "8000"},
+        env={
+            **SURROUNDINGS,
+            "DATABASE_URL": "sqlite:///todos.db",
+            "SECRET_KEY": SECRET_KEY,
+            "HOST": host,
+            "PORT": "8000",
+        },
         capture_output=True,
         text=True,
         timeout=20,

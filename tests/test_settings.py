@@ -16,6 +16,7 @@ from tests.servers import ROOT, free_port
 
 STARTUP_FAILURE = 3
 HIDDEN = "kept-to-itself"
+SECRET_KEY = "x" * 32
 
 Load = Callable[..., Any]
 
@@ -30,7 +31,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     def load_with(**variables: str) -> Any:
         for name in list(os.environ):
             monkeypatch.delenv(name)
-        for name, value in variables.items():
+        for name, value in {"SECRET_KEY": SECRET_KEY, **variables}.items():
             monkeypatch.setenv(name, value)
         return runpy.run_path(str(copy))["settings"]
 
@@ -83,6 +84,13 @@ def test_wrong_database_url_is_explained(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("SECRET_KEY", ""),
+        ("SECRET_KEY", "x" * 31),
+        ("SECRET_KEY", "-----BEGIN PRIVATE KEY-----MC4CAQAwBQYDK2Vw"),
+        ("TOKEN_LIFETIME", "0"),
+        ("TOKEN_LIFETIME", "a week"),
+        ("AUTH_REQUIRED", "perhaps"),
+        ("SIGN_IN_TRIES", "0"),
         ("CORS_ORIGINS", "*"),
         ("CORS_ORIGINS", "localhost:3000"),
         ("CORS_ORIGINS", "http://localhost:3000/"),
@@ -120,6 +128,26 @@ def test_wrong_setting_is_explained(
     )
     assert explained
     load(DATABASE_URL="sqlite:///todos.db", **{name: explained[1]})  # the example is a right one
+
+
+def test_missing_secret_key_is_answered_with_a_fresh_one(
+    load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [failure(load, capsys, DATABASE_URL="sqlite:///todos.db", SECRET_KEY="")]
+    lines.append(failure(load, capsys, DATABASE_URL="sqlite:///todos.db", SECRET_KEY=""))
+    keys = [line.partition("for example SECRET_KEY=")[2] for line in lines]
+    assert keys[0] != keys[1]
+    for line, key in zip(lines, keys, strict=True):
+        assert line.startswith("SECRET_KEY is not set; set it in the environment or in .env,")
+        settings = load(DATABASE_URL="sqlite:///todos.db", SECRET_KEY=key)
+        assert settings.secret_key.get_secret_value() == key
+
+
+def test_secret_key_is_never_shown(load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = load(DATABASE_URL="sqlite:///todos.db", SECRET_KEY=4 * HIDDEN)
+    assert HIDDEN not in repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
+    line = failure(load, capsys, DATABASE_URL="sqlite:///todos.db", SECRET_KEY=HIDDEN)
+    assert HIDDEN not in line
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])

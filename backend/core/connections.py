@@ -1,7 +1,7 @@
 """The connections and sessions of one database.
 
 The pool rule: a session is opened and closed inside one worker thread, and the pool
-has a connection for every worker thread and one more for the readiness check. So no
+has a connection for every worker thread and one for each thread beside them. So no
 thread ever waits for a connection, no connection ever waits for a thread, and requests
 cannot wait for each other in a circle, however many clients there are: the surplus
 waits in one fair queue for a thread.
@@ -37,6 +37,8 @@ from backend.core.tables import moment_after_on_sqlite
 logger = logging.getLogger(__name__)
 
 SHORTEST_CONNECT_TIMEOUT = 1  # libpq counts whole seconds, and 0 is for ever
+BESIDE_WORKERS = 2  # threads: of the readiness check, and of what is costly
+
 LONGEST_BUSY_TIMEOUT = 86_400.0  # seconds; SQLite has no word for "for ever"
 
 BEGIN_ON_SQLITE = "BEGIN IMMEDIATE"
@@ -85,7 +87,7 @@ class Database:
             skip_autocommit_rollback=False,
             pool_reset_on_return="rollback",
             poolclass=Pool,
-            pool_size=pool_size + 1,
+            pool_size=pool_size + BESIDE_WORKERS,
             max_overflow=0,
             pool_use_lifo=True,
             echo=echo,
@@ -114,6 +116,14 @@ class Database:
         self._require()
         return Session(self.engine, expire_on_commit=False)
 
+    def connect(self) -> Connection:
+        """Returns a connection for queries that make no objects, at two thirds of the cost.
+
+        Use it as `with database.connect() as connection:`. Raises as `reading` does.
+        """
+        self._require()
+        return self.engine.connect()
+
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Yields a session for changes, all of them committed when the block ends, or none.
@@ -136,6 +146,7 @@ class Database:
             self.file.require()
             made = dialect.connect(*cargs, **cparams)
             self.file.remember()
+            made.execute("PRAGMA foreign_keys = ON")
             made.create_function("moment_after", 1, moment_after_on_sqlite, deterministic=True)
             return made
         in_time = self._in_time(cparams)

@@ -122,6 +122,14 @@ class Text:
         }
 
 
+ME = "me"
+
+
+def read_me(value: Any) -> Any:
+    """Returns `None` for `me`, anything else as it is."""
+    return None if value == ME else value
+
+
 def write_time(moment: datetime) -> str:
     """Returns a time as the API writes it: RFC 3339 in UTC, to the microsecond."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
@@ -151,6 +159,20 @@ PathId = Annotated[
     Field(ge=1, le=MAX_ID),
     BeforeValidator(refuse_decoration),
     Path(examples=[1]),
+]
+# The same, or `me`, which is `None`, for whoever asks.
+MyOrPathId = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(refuse_decoration)] | None,
+    BeforeValidator(read_me),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+                {"type": "string", "const": ME},
+            ]
+        }
+    ),
+    Path(examples=[ME], description=f"The number of the user, or `{ME}` for oneself"),
 ]
 UrlInteger = Annotated[int, BeforeValidator(refuse_decoration)]
 UrlBoolean = Annotated[bool, BeforeValidator(refuse_synonyms)]

@@ -49,7 +49,16 @@ from sqlmodel import AutoString, Session, SQLModel, UTCDateTime
 from backend.core.fields import UrlBoolean, UrlInteger
 from backend.core.problems import invalid
 from backend.core.rows import path_of, to_json
-from backend.core.tables import MAX_ID, BigId, fold, folded_columns, table_of
+from backend.core.tables import (
+    MAX_ID,
+    OWNER,
+    BigId,
+    Owner,
+    folded_columns,
+    id_of,
+    owned_by,
+    table_of,
+)
 
 MAX_PAGE = 1000
 
@@ -84,10 +93,11 @@ class Place(NamedTuple):
 
 def contains(model: type[SQLModel], name: str, text: str) -> ColumnElement[bool]:
     """Returns the condition that a text column, which is kept folded, contains a text."""
-    pattern = fold(text)
+    column = key_column(model, name)
+    pattern = column.info["by"](text)
     for special in "\\%_":
         pattern = pattern.replace(special, "\\" + special)
-    return key_column(model, name).like(f"%{pattern}%", escape="\\")
+    return column.like(f"%{pattern}%", escape="\\")
 
 
 def key_column(model: type[SQLModel], name: str) -> Column[Any]:
@@ -104,25 +114,30 @@ def list_response(
     public: type[BaseModel],
     query: Page,
     where: Sequence[ColumnElement[bool]] = (),
+    owner: Owner | None = None,
 ) -> Response:
-    """Returns the answer with a page of the rows under the conditions, as `public` has them.
+    """Returns the answer with a page of an owner's rows under the conditions, as `public` has them.
 
     It carries a `Link` (RFC 8288) to the next page when there is one, and
     `X-Total-Count` when asked for. Raises a 422 for a cursor that is none of this list.
     """
     place = decode(query.cursor, query.sort, model) if query.cursor else None
+    owner_id = id_of(owner)
     if where or place or query.skip:
-        statement = page(model, public, query.sort, place, where, skips=query.skip > 0)
+        owned = owned_by(model, owner_id)
+        statement = page(model, public, query.sort, place, [*owned, *where], skips=query.skip > 0)
     else:
-        statement = first_page(model, public, query.sort)
+        statement = first_page(model, public, query.sort, shared=owner is None)
     # One more than asked for shows whether there is a next page.
-    found = session.scalars(statement, {"skip": query.skip, "limit": query.limit + 1}).all()
+    parameters = {"skip": query.skip, "limit": query.limit + 1, OWNER.key: owner_id}
+    found = session.scalars(statement, parameters).all()
     shown = found[: query.limit]
     if not writes_alike(model, public):
         shown = [to_json(row, public).decode() for row in shown]
     headers = {}
     if query.total:
-        count = select(func.count()).select_from(table_of(model)).where(*where)
+        owned = owned_by(model, owner_id)
+        count = select(func.count()).select_from(table_of(model)).where(*owned, *where)
         headers["X-Total-Count"] = str(session.scalar(count))
     if len(found) > len(shown):
         headers["Link"] = next_link(path_of(request), query, model, last=shown[-1])
@@ -130,9 +145,12 @@ def list_response(
 
 
 @cache
-def first_page(model: type[SQLModel], public: type[BaseModel], sort: str) -> Select[Any]:
-    """Returns the query for the start of the whole list; built once, it need not be again."""
-    return page(model, public, sort, None, (), skips=False)
+def first_page(
+    model: type[SQLModel], public: type[BaseModel], sort: str, *, shared: bool
+) -> Select[Any]:
+    """Returns the query for the start of a whole list; built once, it need not be again."""
+    where = owned_by(model, None if shared else OWNER)
+    return page(model, public, sort, None, where, skips=False)
 
 
 def page(
@@ -223,9 +241,9 @@ def next_link(path: str, query: Page, model: type[SQLModel], last: str) -> str:
 def encode(sort: str, model: type[SQLModel], row: dict[str, Any]) -> str:
     """Returns the cursor of a row, read from its JSON, in an order."""
     name = sort.removeprefix("-")
-    value = row[name]
-    if value is not None and key_column(model, name).name != name:
-        value = fold(value)
+    value, column = row[name], key_column(model, name)
+    if value is not None and column.name != name:
+        value = column.info["by"](value)
     place = json.dumps([sort, value, row["id"]], ensure_ascii=False, separators=(",", ":"))
     return urlsafe_b64encode(place.encode()).decode().rstrip("=")
 

@@ -4,14 +4,16 @@ What a route takes says what it can answer: one that takes a body can refuse it,
 takes `If-Match` can answer 412. So no route has to list its errors and headers.
 """
 
-from inspect import iscoroutinefunction
+from http import HTTPStatus
+from inspect import iscoroutinefunction, unwrap
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from backend.core.forms import FORM, Form
 from backend.core.problems import Problem, ValidationProblem
-from backend.core.requests import HEALTH
+from backend.core.requests import HEALTH, security_of
 
 Schema = dict[str, Any]
 
@@ -19,12 +21,16 @@ REF = "#/components/schemas/"
 
 MEANINGS = {
     "400": "The Host of the request is not allowed here",
+    "401": "The token is missing, or does not hold",
+    "403": "This is not yours to change",
     "404": "There is no such {noun}",
     "408": "The body did not arrive in time",
+    "409": "There is such a {noun} already",
     "412": "The {noun} has changed: `If-Match` does not hold",
     "413": "The body is too large",
-    "415": "The body is not sent as JSON",
+    "415": "The body is not sent as this route takes it",
     "422": "Something in the path, query, headers or body is invalid",
+    "429": "Too many tries",
     "500": "A defect of ours",
     "503": "The database is away, hangs or is full",
 }
@@ -36,6 +42,13 @@ WITH = {
     "header": ("422",),
     "path": ("404", "422"),
     "If-Match": ("412",),
+    "security": ("401",),
+}
+# What an error says besides.
+ERROR_HEADERS = {
+    "401": {"WWW-Authenticate": "Says that a token is wanted: `Bearer`"},
+    "429": {"Retry-After": "Seconds to wait before trying again"},
+    "503": {"Retry-After": "Seconds to wait before trying again"},
 }
 
 
@@ -59,17 +72,34 @@ def describe(app: FastAPI) -> None:
             schemas[problem.__name__] = own
         for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own 422
             schemas.pop(unused, None)
+        originals = (context.original_route for context in iter_route_contexts(app.routes))
+        routes = [route for route in originals if isinstance(route, APIRoute)]
         # What runs on the event loop has no thread to use the database in.
         asynchronous = {
+            route.name for route in routes if iscoroutinefunction(unwrap(route.endpoint))
+        }
+        open_to_all = {
             route.name
-            for route in iter_route_contexts(app.routes)
-            if iscoroutinefunction(route.endpoint)
+            for route in routes
+            if any(getattr(guard, "auto_error", True) is False for guard in security_of(route))
+        }
+        forms = {
+            route.name: dependency.call.model
+            for route in routes
+            for dependency in route.dependant.dependencies
+            if isinstance(dependency.call, Form)
         }
         for path, operations in document["paths"].items():
             for operation in operations.values():
+                if form := forms.get(operation["operationId"]):
+                    schemas[form.__name__] = form.model_json_schema(ref_template=REF + "{model}")
+                    content = {FORM: {"schema": {"$ref": REF + form.__name__}}}
+                    operation["requestBody"] = {"required": True, "content": content}
                 always = set() if path.startswith(HEALTH) else HOST_REFUSED
                 if operation["operationId"] not in asynchronous:
                     always = always | DATABASE_AWAY
+                if operation["operationId"] in open_to_all:
+                    operation["security"].append({})
                 complete(operation, always | DEFECT)
         return document
 
@@ -84,6 +114,7 @@ def complete(operation: Schema, statuses: set[str]) -> None:
         if parameter["in"] == "path":
             parameter.setdefault("description", f"The number of the {noun_of(operation)}")
     takes = {each["in"] for each in parameters} | {each["name"] for each in parameters}
+    takes |= {each for each in ("security",) if each in operation}
     if "requestBody" in operation:
         takes.add("body")
     responses = operation["responses"]
@@ -102,15 +133,15 @@ def complete(operation: Schema, statuses: set[str]) -> None:
 def complete_problem(operation: Schema, status: str, response: Schema) -> None:
     """Says what an error of an operation means, and that it is a problem (RFC 9457)."""
     meaning = MEANINGS.get(status, "").format(noun=noun_of(operation))
-    if response.get("description") in (None, "", "Validation Error"):
+    if response.get("description") in (None, "Validation Error", HTTPStatus(int(status)).phrase):
         response["description"] = meaning
     model = ValidationProblem if status == "422" else Problem
     content = response.pop("content", {})
     schema = content.get("application/json", {}).get("schema", {"$ref": REF + model.__name__})
     response["content"] = {"application/problem+json": {"schema": schema}}
-    if status == "503":
-        wait = header("Seconds to wait before trying again", "integer")
-        response.setdefault("headers", {}).setdefault("Retry-After", wait)
+    for name, meaning in ERROR_HEADERS.get(status, {}).items():
+        kind = "integer" if name == "Retry-After" else "string"
+        response.setdefault("headers", {}).setdefault(name, header(meaning, kind))
 
 
 def add_headers(operation: Schema, takes: set[str]) -> None:

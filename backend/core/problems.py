@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -11,6 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from sqlalchemy import exc
+from sqlmodel import SQLModel
+from sqlmodel.main import default_registry
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
@@ -29,6 +32,7 @@ TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 # Where the drivers' classes of errors do not tell an outage from a defect.
 WRONG_SQLITE_STATEMENT = "SQLITE_ERROR"
 READ_ONLY_POSTGRES = "25006"  # as a standby is, after a failover
+NOT_UNIQUE = {"SQLITE_CONSTRAINT_UNIQUE", "23505"}
 
 DETAILS = {
     400: "The Host or Origin of the request is not allowed here",
@@ -104,6 +108,37 @@ class HasChanged(HTTPException):
         super().__init__(412, f"The {noun(model)} has changed since you read it")
 
 
+class NotSignedIn(HTTPException):
+    """Nobody has said who they are, or not so that it holds (RFC 6750, section 3)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(HTTPException):
+    """Whoever asks may not do this."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(403, detail)
+
+
+class AlreadyExists(HTTPException):
+    """Another row of this model has these fields already."""
+
+    def __init__(self, model: type, fields: list[str]) -> None:
+        words = " and ".join(fields).replace("_", " ")
+        super().__init__(409, f"{noun(model).capitalize()} with this {words} already exists")
+
+
+class TooManyTries(HTTPException):
+    """It was tried too often; `wait` seconds later it may be tried again."""
+
+    def __init__(self, wait: float) -> None:
+        seconds = max(1, ceil(wait))
+        detail = f"Too many tries; try again in {seconds} seconds"
+        super().__init__(429, detail, {"Retry-After": str(seconds)})
+
+
 class DatabaseDefect(Exception):
     """The database refuses what we say, so what we say is wrong."""
 
@@ -171,13 +206,39 @@ async def answer_invalid_request(request: Request, error: Exception) -> ProblemR
 
 
 async def answer_database_error(request: Request, error: Exception) -> ProblemResponse:
-    """Answers 503 for an outage; raises `DatabaseDefect` when the defect is ours."""
+    """Answers 409 for what is there already, 503 for an outage.
+
+    Raises `DatabaseDefect` when the defect is ours.
+    """
     assert isinstance(error, DatabaseNotReady | exc.TimeoutError | exc.DBAPIError)
+    if isinstance(error, exc.IntegrityError) and (exists := find_duplicate(error.orig)):
+        return await answer_http_exception(request, exists)
     if not is_outage(error):
         # The driver's own text may hold a row, which is not for the log.
         raise DatabaseDefect(reason(error)).with_traceback(error.__traceback__) from None
     logger.warning("%s database: %s", request.scope.get("request_id"), reason(error))
     return ProblemResponse(503, headers=RETRY_LATER)
+
+
+def find_duplicate(said: Any) -> AlreadyExists | None:
+    """Returns the error for the row that a unique index has refused, if the driver says so.
+
+    psycopg2 names the index, SQLite its columns; only these are told, not their values.
+    """
+    if not NOT_UNIQUE & {getattr(said, "sqlite_errorname", ""), getattr(said, "pgcode", "")}:
+        return None
+    tables = SQLModel.metadata.tables
+    if hasattr(said, "diag"):
+        table = tables[said.diag.table_name]
+        indexes = {str(index.name): index.columns for index in table.indexes}
+        columns = list(indexes.get(said.diag.constraint_name, table.primary_key.columns))
+    else:
+        names = re.findall(r"(\w+)\.(\w+)", str(said))
+        columns = [tables[table_name].c[name] for table_name, name in names]
+        table = columns[0].table
+    fields = [column.info.get("folds", column.name) for column in columns]
+    (model,) = (each.class_ for each in default_registry.mappers if each.local_table is table)
+    return AlreadyExists(model, fields)
 
 
 def is_outage(error: DatabaseNotReady | exc.TimeoutError | exc.DBAPIError) -> bool:

@@ -6,15 +6,19 @@ import logging
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from logging.config import dictConfig
 from secrets import token_hex
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from fastapi.security.base import SecurityBase
 from pydantic_core import from_json
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.core.threads import prepare
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,23 @@ class AllowedHosts(TrustedHostMiddleware):
             await super().__call__(scope, receive, send)
 
 
+def address_of(request: Request) -> str:
+    """Returns where a client is: an address of IPv4, or a network of IPv6, of which it has many.
+
+    Behind a proxy, uvicorn's `--forwarded-allow-ips` decides who the client is.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host  # a socket's
+    if isinstance(address, IPv4Address):
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))
+
+
 class StrictJSONRequest(Request):
     """A request whose body is there in time, and is JSON as RFC 8259 has it."""
 
@@ -88,16 +109,32 @@ class StrictJSONRequest(Request):
 
 
 class StrictJSONRoute(APIRoute):
-    """A route that reads its body as strict JSON."""
+    """A route that asks who is there, then reads its body as strict JSON.
+
+    FastAPI by itself reads the body first: it would tell a stranger what is wrong with it.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, prepare(endpoint), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Returns FastAPI's handler, given a strict request."""
+        """Returns FastAPI's handler, behind the route's security, given a strict request."""
         handler = super().get_route_handler()
+        guards: list[Any] = security_of(self)
 
         async def strict_handler(request: Request) -> Response:
-            return await handler(StrictJSONRequest(request.scope, request.receive))
+            strict = StrictJSONRequest(request.scope, request.receive)
+            for guard in guards:
+                await guard(strict)
+            return await handler(strict)
 
         return strict_handler
+
+
+def security_of(route: APIRoute) -> list[SecurityBase]:
+    """Returns the security schemes in the signature of a route's endpoint."""
+    calls: list[Any] = [dependency.call for dependency in route.dependant.dependencies]
+    return [call for call in calls if isinstance(call, SecurityBase)]
 
 
 def configure_logging(level: str) -> None:

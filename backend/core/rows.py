@@ -16,7 +16,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from backend.core.connections import serialize
 from backend.core.problems import HasChanged, NotFound, invalid
-from backend.core.tables import BigId, fold_all, next_time, table_of
+from backend.core.tables import OWNER, BigId, Owner, fold_all, id_of, next_time, owned_by, table_of
 
 Row = TypeVar("Row", bound=SQLModel)
 
@@ -87,15 +87,27 @@ def matches_weakly(tags: list[str], etag: str) -> bool:
 
 
 @cache
-def by_id(model: type[SQLModel], *, lock: bool) -> SelectOfScalar[Any]:
-    """Returns the query for the row with an `id`; built once, it need not be again."""
-    statement = select(model).where(table_of(model).c.id == bindparam("id", type_=BigId))
+def by_id(model: type[SQLModel], *, lock: bool, shared: bool) -> SelectOfScalar[Any]:
+    """Returns the query for an owner's row with an `id`; built once, it need not be again."""
+    owned = owned_by(model, None if shared else OWNER)
+    statement = select(model).where(table_of(model).c.id == bindparam("id", type_=BigId), *owned)
     return statement.with_for_update() if lock else statement
 
 
-def find(session: Session, model: type[Row], row_id: int) -> Row:
-    """Returns the row with this id, to be read. Raises `NotFound`, a 404."""
-    row: Row | None = session.scalar(by_id(model, lock=False), {"id": row_id})
+def find(
+    session: Session,
+    model: type[Row],
+    row_id: int,
+    *,
+    owner: Owner | None = None,
+    lock: bool = False,
+) -> Row:
+    """Returns an owner's row with this id. Raises `NotFound`, a 404, also for another owner's.
+
+    With `lock`, nobody else can change it until the transaction ends.
+    """
+    statement = by_id(model, lock=lock, shared=owner is None)
+    row: Row | None = session.scalar(statement, {"id": row_id, OWNER.key: id_of(owner)})
     if row is None:
         raise NotFound(model)
     return row
@@ -107,23 +119,23 @@ def find_to_change(
     row_id: int,
     public: type[BaseModel],
     if_match: list[str] | None,
+    *,
+    owner: Owner | None = None,
 ) -> Row:
-    """Returns the row with this id, to be changed or deleted in this transaction.
+    """Returns an owner's row with this id, to be changed or deleted in this transaction.
 
-    Nobody else can change it until the transaction ends. Without that lock, all writers
-    that wait for the row would find the ETag they know. Raises `NotFound`, a 404, or
-    `HasChanged`, a 412, where `if_match` does not name the ETag of its `public` JSON.
+    Without the lock, all writers that wait for the row would find the ETag they know.
+    Raises `NotFound`, a 404, or `HasChanged`, a 412, where `if_match` does not name the
+    ETag of its `public` JSON.
     """
-    row: Row | None = session.scalar(by_id(model, lock=True), {"id": row_id})
-    if row is None:
-        raise NotFound(model)
+    row = find(session, model, row_id, owner=owner, lock=True)
     if if_match and not matches_strongly(if_match, etag(to_json(row, public))):
         raise HasChanged(model)
     return row
 
 
 def add_once(session: Session, row: Row, sent: BaseModel, key: str | None) -> Row:
-    """Adds a row, or returns the one that was made under the key before.
+    """Adds a row, or returns the one that its owner made under the key before.
 
     `row` is made of what was `sent`. Its table has the columns `idempotency_key` and
     `idempotency_digest`. Raises a 422 when the key was used with another body.
@@ -132,8 +144,10 @@ def add_once(session: Session, row: Row, sent: BaseModel, key: str | None) -> Ro
         session.add(row)
         return row
     model, columns = type(row), table_of(type(row)).c
-    serialize(session, f"{model.__name__} {key}")
-    made: Any = session.scalar(select(model).where(columns.idempotency_key == key))
+    owner_id = getattr(row, "owner_id", None)
+    serialize(session, f"{model.__name__} {owner_id} {key}")
+    owned = owned_by(model, owner_id)
+    made: Any = session.scalar(select(model).where(columns.idempotency_key == key, *owned))
     if made is None:
         row.sqlmodel_update({"idempotency_key": key, "idempotency_digest": digest(sent)})
         session.add(row)
@@ -159,24 +173,34 @@ def digest_with_defaults(sent: BaseModel) -> str:
 
 
 def change_all(
-    session: Session, model: type[SQLModel], where: Sequence[ColumnElement[bool]], **values: Any
+    session: Session,
+    model: type[SQLModel],
+    where: Sequence[ColumnElement[bool]] = (),
+    *,
+    owner: Owner | None = None,
+    **values: Any,
 ) -> int:
-    """Gives every row under the conditions these values; returns how many there were."""
-    table = table_of(model)
+    """Gives an owner's rows under the conditions these values; returns how many there were."""
+    table, owner_id = table_of(model), id_of(owner)
     values |= fold_all(table, values)
     if "updated_at" in table.c:
         values["updated_at"] = next_time(table.c.updated_at)
-    serialize(session, table.name)
-    return session.exec(update(table).where(*where).values(values)).rowcount
+    serialize(session, f"{table.name} {owner_id}")
+    changes = update(table).where(*owned_by(model, owner_id), *where).values(values)
+    return session.exec(changes).rowcount
 
 
 def delete_all(
-    session: Session, model: type[SQLModel], where: Sequence[ColumnElement[bool]]
+    session: Session,
+    model: type[SQLModel],
+    where: Sequence[ColumnElement[bool]] = (),
+    *,
+    owner: Owner | None = None,
 ) -> int:
-    """Deletes every row under the conditions; returns how many there were."""
-    table = table_of(model)
-    serialize(session, table.name)
-    return session.exec(delete(table).where(*where)).rowcount
+    """Deletes an owner's rows under the conditions; returns how many there were."""
+    table, owner_id = table_of(model), id_of(owner)
+    serialize(session, f"{table.name} {owner_id}")
+    return session.exec(delete(table).where(*owned_by(model, owner_id), *where)).rowcount
 
 
 def to_json(row: Any, public: type[BaseModel]) -> bytes:

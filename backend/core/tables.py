@@ -4,15 +4,26 @@ A table with `created_at` and `updated_at` has them kept, and so has one with a 
 column: before a row is written, whoever changed it and however.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Protocol, Self
+from unicodedata import normalize
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, ColumnElement, Integer, MetaData, String, Table, case, event
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    case,
+    event,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -24,8 +35,8 @@ MAX_ID = 2**63 - 1
 # SQLite numbers rows only in a column of its type INTEGER, which is 64 bits wide.
 BigId = BigInteger().with_variant(Integer, "sqlite")
 
-# A letter can fold to three characters, as "ΐ" does.
-LONGEST_FOLD = 3
+# The parameter of a statement that is made once for all owners; see `owned_by`.
+OWNER = bindparam("owner", type_=BigId)
 
 MOMENT = timedelta(microseconds=1)
 
@@ -50,18 +61,30 @@ def fold(text: str) -> str:
     return text.casefold()
 
 
-def folded(name: str, length: int) -> Any:
+def fold_name(text: str) -> str:
+    """Returns a name as it is compared: in no case, and in one form (NFKC), wide, thin or raised.
+
+    Of these names there can be only one: "Zoë", "ZOË" with an accent of its own, "Ｚｏë".
+    """
+    return normalize("NFKC", text).casefold()
+
+
+# How many characters one can become: three, as "ΐ" does, or eighteen, as "ﷺ" does.
+LONGEST_FOLD: dict[Callable[[str], str], int] = {fold: 3, fold_name: 18}
+
+
+def folded(name: str, length: int, by: Callable[[str], str] = fold) -> Any:
     """Returns the column that holds another one, of up to `length` characters, folded.
 
     Both databases compare it by code point, which SQLite does by itself. It is kept by
     itself too: no code has to set it.
     """
-    size = LONGEST_FOLD * length
+    size = LONGEST_FOLD[by] * length
     return Field(
         default="",
         sa_type=String(size).with_variant(String(size, collation="C"), "postgresql"),
         # Without a default of the column's own, which would stand where there is no text to fold.
-        sa_column_kwargs={"default": None, "info": {"folds": name}},
+        sa_column_kwargs={"default": None, "info": {"folds": name, "by": by}},
     )
 
 
@@ -141,10 +164,32 @@ def search_indexes(metadata: MetaData) -> dict[str, str]:
 def fold_all(table: Table, values: dict[str, Any]) -> dict[str, Any]:
     """Returns the values of the folded columns that belong to values of a table's columns."""
     return {
-        copy: None if values[name] is None else fold(values[name])
+        copy: None if values[name] is None else table.c[copy].info["by"](values[name])
         for name, copy in folded_columns(table).items()
         if name in values
     }
+
+
+class Owner(Protocol):
+    """Whoever can own rows: a row with an id itself."""
+
+    @property
+    def id(self) -> int | None: ...
+
+
+def id_of(owner: Owner | None) -> int | None:
+    """Returns the id of an owner, `None` for nobody."""
+    return None if owner is None else owner.id
+
+
+@lru_cache(maxsize=1000)
+def owned_by(model: type[SQLModel], owner_id: Any) -> list[ColumnElement[bool]]:
+    """Returns the condition that rows are an owner's, or for `None` that nobody owns them.
+
+    Rows have owners where their table has an `owner_id`; elsewhere there is no condition.
+    """
+    columns = table_of(model).c
+    return [columns.owner_id == owner_id] if "owner_id" in columns else []
 
 
 @event.listens_for(Mapper, "before_insert")

@@ -21,13 +21,16 @@ class Load:
     path: str
     method: str = "GET"
     body: str = ""
+    token: str = ""
 
     def script(self) -> str:
         """Returns the request in wrk's language, Lua."""
+        authorization = f'wrk.headers["Authorization"] = "Bearer {self.token}"' * bool(self.token)
         return f"""
             wrk.method = "{self.method}"
             wrk.body = '{self.body}'
             wrk.headers["Content-Type"] = "application/json"
+            {authorization}
             local n = 0
             function request()
                 n = n % 1000 + 1

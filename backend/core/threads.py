@@ -1,0 +1,86 @@
+"""Where an endpoint runs, and what is found for it there.
+
+A plain endpoint runs in a worker thread. What one of its parameters needs from the database
+is found in the same thread, before it: that costs no second trip to a thread, and no
+connection is held meanwhile. What is costly, such as hashing a password, has a thread of
+its own, so that whoever waits for it holds no worker thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+from sqlalchemy import exc
+
+from backend.core.deadlines import remaining_time
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+costly_endpoints: set[Callable[..., Any]] = set()
+
+# Waited for in order, and with an eye on the clock; the thread is then free.
+costly_turn = anyio.Semaphore(1)
+costly_thread = anyio.CapacityLimiter(1)
+
+
+@dataclass(frozen=True)
+class Later:
+    """A parameter's value that is yet to be found, in the endpoint's own thread."""
+
+    find: Callable[[], Any]
+
+
+def costly(endpoint: Endpoint) -> Endpoint:
+    """Lets a plain endpoint run one at a time, in a thread of its own; it stands below the route.
+
+    Raises `exc.TimeoutError`, a 503, when the request's time is over before its turn comes.
+    """
+    costly_endpoints.add(endpoint)
+    return endpoint
+
+
+def prepare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns an endpoint that is given its `Later` parameters found, in the right thread."""
+    if iscoroutinefunction(endpoint):
+
+        @wraps(endpoint)
+        async def call_found(**values: Any) -> Any:
+            return await endpoint(**await run_sync(found, values))
+
+        return call_found
+
+    @wraps(endpoint)
+    def call(**values: Any) -> Any:
+        try:
+            return endpoint(**found(values))
+        except exc.IntegrityError:
+            found(values)  # what the row refers to may be gone meanwhile: then that is the answer
+            raise
+
+    if endpoint not in costly_endpoints:
+        return call
+
+    @wraps(endpoint)
+    async def call_in_turn(**values: Any) -> Any:
+        try:
+            with anyio.fail_after(remaining_time()):
+                await costly_turn.acquire()
+        except TimeoutError:
+            raise exc.TimeoutError("The request waited too long for its turn") from None
+        try:
+            return await run_sync(partial(call, **values), limiter=costly_thread)
+        finally:
+            costly_turn.release()
+
+    return call_in_turn
+
+
+def found(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of parameters, each found that is to be found later."""
+    return {
+        name: value.find() if isinstance(value, Later) else value for name, value in values.items()
+    }

@@ -1,0 +1,75 @@
+"""Users of the API: how they register, sign in, and ask as themselves."""
+
+from hashlib import sha1
+from threading import Lock
+from typing import Any
+
+import httpx2
+
+PASSWORD = "correct horse battery"  # noqa: S105 - it guards nothing
+
+User = dict[str, Any]
+
+# Of users by the address of the API and by their id, which is never given to another.
+tokens: dict[tuple[str, int], str] = {}
+signing_in = Lock()
+
+
+def user_body(name: str, **fields: Any) -> dict[str, Any]:
+    """Returns what registers a user with this name, whose email does not say it."""
+    email = f"{sha1(name.encode(), usedforsecurity=False).hexdigest()}@example.com"
+    username = name.replace("Buy milk", "Buy-milk")
+    return {"email": email, "username": username, "password": PASSWORD, **fields}
+
+
+def register(client: httpx2.Client, name: str = "ada", **fields: Any) -> User:
+    """Registers a user and returns them."""
+    response = client.post("/api/users", json=user_body(name, **fields))
+    assert response.status_code == 201, response.text
+    user: User = response.json()
+    return user
+
+
+def try_to_sign_in(
+    client: httpx2.Client, name: str, password: str = PASSWORD, **headers: str
+) -> httpx2.Response:
+    """Returns the answer to a sign-in."""
+    form = {"username": name, "password": password}
+    return client.post("/api/auth/token", data=form, headers=headers)
+
+
+def sign_in(client: httpx2.Client, name: str, password: str = PASSWORD) -> str:
+    """Signs in and returns the token."""
+    response = try_to_sign_in(client, name, password)
+    assert response.status_code == 200, response.text
+    return str(response.json()["access_token"])
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Returns the header that carries a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def with_token(client: httpx2.Client, token: str) -> httpx2.Client:
+    """Returns a client that sends a token, on the connections of another client."""
+    return httpx2.Client(
+        base_url=client.base_url,
+        headers=bearer(token),
+        timeout=client.timeout,
+        transport=client._transport,
+    )
+
+
+def newcomer(client: httpx2.Client, name: str = "ada") -> httpx2.Client:
+    """Returns a client that has registered and signed in."""
+    return oneself(client, register(client, name))
+
+
+def oneself(client: httpx2.Client, *users: User) -> httpx2.Client:
+    """Returns a client that has signed in as this user, or as one who only looks."""
+    user = users[0] if users else register(client, "reader")
+    known = (str(client.base_url), user["id"])
+    with signing_in:
+        if known not in tokens:
+            tokens[known] = sign_in(client, user["username"])
+    return with_token(client, tokens[known])
