@@ -8,6 +8,7 @@ from sqlmodel import Field
 from typing_extensions import TypeAliasType  # before Python 3.12
 
 from backend.core.tables import BigId, TableModel, fold_name, folded, now
+from backend.core.tries import Tries  # noqa: F401 - a table too
 
 TITLE_LENGTH = 200
 EMAIL_LENGTH = 254

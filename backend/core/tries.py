@@ -5,16 +5,16 @@ from hashlib import blake2b
 
 from sqlalchemy import Index, String, case, delete, or_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Field, Session, SQLModel, col
+from sqlmodel import Field, Session, col
 
 from backend.core.connections import serialize
 from backend.core.problems import TooManyTries
-from backend.core.tables import now
+from backend.core.tables import TableModel, now
 
 WINDOW = timedelta(minutes=1)
 
 
-class Tries(SQLModel, table=True):
+class Tries(TableModel, table=True):
     """How often one thing was tried since the first try of its window."""
 
     __tablename__ = "tries"
