@@ -87,7 +87,8 @@ def connections(server: Server) -> Iterator[httpx2.Client]:
 @pytest.fixture
 def client(server: Server, connections: httpx2.Client) -> httpx2.Client:
     """A client of the API, which has no rows yet."""
-    execute(server.database_url, *(f"DELETE FROM {each.name}" for each in RESOURCES))
+    tables = ["tries", *(each.name for each in RESOURCES)]
+    execute(server.database_url, *(f"DELETE FROM {name}" for name in tables))
     return connections
 
 

@@ -17,7 +17,7 @@ from tests.helpers import wait_until
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
 STOP_TIMEOUT = 15.0
-SECRET_KEY = "a secret of the tests, and of nobody else"  # noqa: S105 - it guards nothing
+SECRET_KEY = "a secret of the tests, which is known to everybody who reads them, and guards"  # noqa: S105 - it guards nothing
 
 
 # The logs of the servers that run or have run in the current test, and where each one stood
