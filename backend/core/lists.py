@@ -190,8 +190,13 @@ def page(
 
 
 def order(columns: Any, key: Column[Any], sort: str, *, whole: bool = False) -> list[Any]:
-    """Returns what to order by; of a `whole` list, what has no value comes last."""
-    directed = [in_order(columns[key.name]), columns["id"]]
+    """Returns what to order by; of a `whole` list, what has no value comes last.
+
+    All have one owner, or none. That too is said, because PostgreSQL does not see that the
+    rows of an index are in order where its first column is NULL.
+    """
+    owner = [columns["owner_id"]] if "owner_id" in columns else []
+    directed = [*owner, in_order(columns[key.name]), columns["id"]]
     if sort[0] == "-":
         directed = [column.desc() for column in directed]
     return [columns[key.name].is_(None), *directed] if whole else directed
