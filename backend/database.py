@@ -1,6 +1,7 @@
-"""The database that the settings name, and its sessions."""
+"""The database that the settings name, its sessions, and who follows what they commit."""
 
 from backend.core.connections import Database
+from backend.core.live import Followers
 from backend.settings import settings
 
 database = Database(
@@ -12,3 +13,4 @@ database = Database(
 )
 reading = database.reading
 writing = database.writing
+followers = Followers(database)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from sqlmodel import SQLModel
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -12,9 +13,10 @@ from backend.core.deadlines import RequestDeadline
 from backend.core.problems import ProblemsOnly, add_error_handlers
 from backend.core.requests import AllowedHosts, RequestLog, UniformRequests, configure_logging
 from backend.core.serving import serving
-from backend.database import database
+from backend.core.sockets import BoundedSockets
+from backend.database import database, followers
 from backend.migrations import migrations
-from backend.routers import auth, health, todos, users
+from backend.routers import auth, health, live, todos, users
 from backend.settings import settings
 
 DESCRIPTION = """
@@ -32,7 +34,8 @@ sentence a person can read; a 422 lists what is invalid under `errors`. Every an
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
     delay = settings.shutdown_delay
-    async with serving(database, migrations, shutdown_delay=delay):
+    tables = SQLModel.metadata
+    async with serving(database, migrations, shutdown_delay=delay), followers.running(tables):
         yield
 
 
@@ -51,6 +54,7 @@ app.state.request_timeout = settings.request_timeout
 app.include_router(todos.router)
 app.include_router(users.router)
 app.include_router(auth.router)
+app.include_router(live.router)
 app.include_router(health.router)
 add_error_handlers(app)
 openapi.describe(app)
@@ -78,3 +82,4 @@ app.add_middleware(
 )
 app.add_middleware(ProblemsOnly)
 app.add_middleware(RequestLog, cors_origins=settings.cors_origins)
+app.add_middleware(BoundedSockets)

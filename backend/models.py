@@ -83,7 +83,7 @@ class Todo(TableModel, table=True):
             postgresql_where=OWN_KEY,
             sqlite_where=OWN_KEY,
         ),
-        {"sqlite_autoincrement": True},
+        {"sqlite_autoincrement": True, "info": {"live": True}},
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)

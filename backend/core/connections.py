@@ -30,6 +30,7 @@ from sqlalchemy.util.queue import Queue
 from sqlmodel import Session
 from sqlmodel import select as sql_select
 
+from backend.core.changes import NotingSession, Observer
 from backend.core.deadlines import loans, remaining_time
 from backend.core.resolver import resolver
 from backend.core.tables import moment_after_on_sqlite
@@ -79,6 +80,7 @@ class Database:
         self.connect_timeout = connect_timeout
         self.request_timeout = request_timeout
         self.ready = True  # `serving` takes it back until it is migrated
+        self.observer: Observer | None = None  # of what is committed
         self.file = SQLiteFile(Path(url.database or "")) if self.on_sqlite else None
         self.engine = create_engine(
             url,
@@ -132,8 +134,32 @@ class Database:
         `exc.TimeoutError` when the request's time is over.
         """
         self._require()
-        with Session(self.writing_engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with NotingSession(self.writing_engine, expire_on_commit=False) as session:
+            is_committing = False
+            try:
+                with session.begin():
+                    yield session
+                    session.flush()  # so that everything is noted
+                    if self.observer:
+                        self.observer.before_commit(session, session.changes)
+                    is_committing = True
+            except exc.DBAPIError as error:
+                if self.observer and is_committing and error.connection_invalidated:
+                    self.observer.in_doubt(session.changes)
+                raise
+        if self.observer:
+            self.observer.committed(session.changes)
+
+    def connect(self) -> Any:
+        """Returns a connection of the driver that is not from the pool, and the caller's to close.
+
+        Raises `exc.SQLAlchemyError` or the driver's error when there is none in time.
+        """
+        dialect = self.engine.dialect
+        arguments, parameters = dialect.create_connect_args(self.url)
+        made = self._connect(dialect, None, arguments, parameters)
+        loans.take_back(made)
+        return made
 
     def _require(self) -> None:
         # Before a connection is asked for: an error later would cost the connection.

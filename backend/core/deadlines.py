@@ -54,7 +54,8 @@ class RequestDeadline:
         self.budget = SHARE_OF_DATABASE * request_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start_deadline(self.budget)
+        if scope["type"] == "http":  # a WebSocket stays open
+            start_deadline(self.budget)
         await self.app(scope, receive, send)
 
 

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.core.connections import DatabaseNotReady, reason
-from backend.core.requests import route_path
+from backend.core.requests import ANSWERS, CONNECTIONS, route_path
 
 logger = logging.getLogger(__name__)
 
@@ -273,16 +273,20 @@ class ProblemsOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in CONNECTIONS:
             await self.app(scope, receive, send)
             return
         started = replaced = False
 
         async def send_problem(message: Message) -> None:
             nonlocal started, replaced
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.close" and not started:
+                # The router's word for: there is nothing at this path.
+                started = replaced = True
+                await ProblemResponse(404)(scope, receive, send)
+            elif message["type"] in ANSWERS:
                 started = True
-                if message["status"] >= 400:
+                if message.get("status", 0) >= 400:
                     headers = MutableHeaders(scope=message)
                     if headers.get("content-type", "").startswith("text/plain"):
                         replaced = True

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.core.sockets import WithoutNoise
 from backend.core.threads import prepare
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[a-zA-Z0-9._:\[\]-]{1,260}")
 MOST_ORIGINS = 100  # that are pointed out
 
 HEALTH = "/health"
+
+CONNECTIONS = ("http", "websocket")  # the kinds of ASGI scope that a client causes
+ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+SWITCHED = 101
 
 
 def route_path(scope: Scope) -> str:
@@ -46,16 +51,16 @@ class UniformRequests:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path, method = scope["path"], scope["method"]
-            within = route_path(scope)
+        if scope["type"] in CONNECTIONS:
+            path, within = scope["path"], route_path(scope)
             if within == "":
                 path += "/"
             elif within.endswith("/") and within != "/":
                 path = path[:-1]
-            if method == "HEAD" or path != scope["path"]:
-                method = "GET" if method == "HEAD" else method
-                scope = {**scope, "method": method, "path": path}
+            if path != scope["path"]:
+                scope = {**scope, "path": path}
+            if scope.get("method") == "HEAD":
+                scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
 
 
@@ -144,10 +149,12 @@ def configure_logging(level: str) -> None:
             "version": 1,
             "disable_existing_loggers": False,
             "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+            "filters": {"without_noise": {"()": WithoutNoise}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "loggers": {
                 "backend": {"handlers": ["stderr"], "level": level.upper(), "propagate": False},
                 "uvicorn.access": {"handlers": [], "propagate": False},
+                "uvicorn.error": {"filters": ["without_noise"]},
             },
         }
     )
@@ -155,6 +162,8 @@ def configure_logging(level: str) -> None:
 
 class RequestLog:
     """ASGI middleware: a line for each request, its id and its time.
+
+    A WebSocket has two: `GET` with 101 when it opens, `WEBSOCKET` with its code when it closes.
 
     A client's own `X-Request-ID` is kept where it is a short plain word. Queries and
     bodies are not logged: they are the users' own. A page that CORS keeps out is pointed
@@ -167,36 +176,53 @@ class RequestLog:
         self.pointed_out: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in CONNECTIONS:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
         request_id = scope["request_id"] = self.find_request_id(scope)
+        method = scope.get("method", "GET")
         status = 0
 
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                seconds = time.perf_counter() - started
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-process-time", b"%.6f" % seconds),
-                ]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_id)
-        finally:
+        def log() -> None:
             logger.info(
                 "%s %s %d %.1fms %s",
-                scope["method"],
+                method,
                 scope["raw_path"].decode("ascii", "backslashreplace"),
                 status,
                 1000 * (time.perf_counter() - started),
                 request_id,
             )
+
+        async def receive_code() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "websocket.disconnect" and method == "WEBSOCKET":
+                status = message["code"]
+            return message
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, method
+            if message["type"] in ANSWERS:
+                status = message.get("status", SWITCHED)
+                seconds = time.perf_counter() - started
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-process-time", b"%.6f" % seconds),
+                ]
+            elif message["type"] == "websocket.close":
+                status = message["code"]
+            await send(message)
+            if message["type"] == "websocket.accept":
+                log()
+                method = "WEBSOCKET"
+
+        receiving = receive if scope["type"] == "http" else receive_code
+        try:
+            await self.app(scope, receiving, send_with_id)
+        finally:
+            log()
 
     def find_request_id(self, scope: Scope) -> str:
         """Returns the client's request id, or a new one; looks at the origin on the way."""
