@@ -1,7 +1,7 @@
 """Measures the API beside its peers, on one PostgreSQL, and prints tables of ratios.
 
-Usage: python -m tests.benchmark [speed] [crowd] [growth] [depth] [start] [--seconds S]
-           [--rounds N] [--before CHECKOUT]
+Usage: python -m tests.benchmark [speed] [crowd] [growth] [depth] [start] [live]
+           [--seconds S] [--rounds N] [--before CHECKOUT]
 
 Every server is one process. They take turns in rounds, because a machine is never
 quiet: only ratios within one run mean something. wrk makes the load (Debian: wrk).
@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx2
 
+from tests.benchmark import live as live_measures
 from tests.benchmark.contest import BEFORE, PEERS, US, Contestant, contest
 from tests.benchmark.load import Load, Measure, run_wrk
 from tests.databases import execute, query, run_postgres
@@ -230,6 +231,14 @@ def start(server_url: str, options: argparse.Namespace) -> None:
     print_table("Start to the first answer", ["server", "median", "x tutorial"], rows)
 
 
+def live(server_url: str, options: argparse.Namespace) -> None:
+    """Measures what it costs to be followed, and how soon those who follow are told."""
+    head, rows = live_measures.write_rates(server_url, options, [CREATE, UPDATE, READ, LIST])
+    print_table("Live: rates with clients that follow", head, rows)
+    print_table("Live: until the last one is told", *live_measures.delays(server_url, options))
+    print_table("Live: connections", *live_measures.connections(server_url, options))
+
+
 def main() -> None:
     """Runs the measurements that the command line names, or all."""
     measurements = {
@@ -238,13 +247,14 @@ def main() -> None:
         "growth": growth,
         "depth": depth,
         "start": start,
+        "live": live,
     }
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="|".join(measurements))
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", help="the URL of a server to use, instead of pip's")
-    parser.add_argument("--before", type=Path, help="another checkout, to take part in speed")
+    parser.add_argument("--before", type=Path, help="another checkout, to take part in speed, live")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("The benchmark needs wrk: install it first, on Debian with apt install wrk")
