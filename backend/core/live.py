@@ -39,7 +39,7 @@ MAX_RATE = 20.0  # messages of a client per second
 MAX_SENDS = 2000  # messages to all, times clients, in a round; then the oldest are dropped
 
 # Seconds between two rounds of telling, and more for each client, so that a round is short.
-PAUSE, PAUSE_EACH, LONGEST_PAUSE = 0.1, 0.0002, 0.4
+PAUSE, PAUSE_EACH, LONGEST_PAUSE = 0.1, 0.0001, 0.4
 COUNTS_PAUSE, COUNTS_PAUSE_EACH, LONGEST_COUNTS_PAUSE = 0.2, 0.001, 5.0
 
 # Seconds until that is told again of which nobody knows whether it is committed yet.

@@ -55,22 +55,25 @@ def write_rates(
 
 def delays(server_url: str, options: argparse.Namespace) -> tuple[Row, list[Row]]:
     """Measures the time from the sending of a write to when the last client is told of it."""
-    with alone(server_url) as server, server.client() as client:
-        with listening(server.base_url, MANY) as crowd:
-            time.sleep(3)  # until nobody comes or goes
-            sent: dict[int, float] = {}
-            cpu = cpu_seconds(server.process.pid)
-            started = time.perf_counter()
-            for number in range(10 * options.seconds * WRITES_PER_SECOND):
-                time.sleep(max(0, started + number / WRITES_PER_SECOND - time.perf_counter()))
-                moment = time.perf_counter()
-                response = client.post("/api/todos", json={"title": "Buy milk"})
-                sent[response.json()["id"]] = moment
-            seconds = time.perf_counter() - started
-            cpu = cpu_seconds(server.process.pid) - cpu
-            time.sleep(2)
-            missing = [each for each in sent if crowd.heard.get(each, 0) < MANY]
-            times = sorted(1000 * (crowd.last[each] - sent[each]) for each in sent)
+    with (
+        alone(server_url) as server,
+        server.client() as client,
+        listening(server.base_url, MANY) as crowd,
+    ):
+        time.sleep(3)  # until nobody comes or goes
+        sent: dict[int, float] = {}
+        cpu = cpu_seconds(server.process.pid)
+        started = time.perf_counter()
+        for number in range(10 * options.seconds * WRITES_PER_SECOND):
+            time.sleep(max(0, started + number / WRITES_PER_SECOND - time.perf_counter()))
+            moment = time.perf_counter()
+            response = client.post("/api/todos", json={"title": "Buy milk"})
+            sent[response.json()["id"]] = moment
+        seconds = time.perf_counter() - started
+        cpu = cpu_seconds(server.process.pid) - cpu
+        time.sleep(2)
+        missing = [each for each in sent if crowd.heard.get(each, 0) < MANY]
+        times = sorted(1000 * (crowd.last[each] - sent[each]) for each in sent)
     p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
     return (
         ["connections", "writes", "not told to all", "p50 ms", "p99 ms", "longest ms", "CPU"],
