@@ -6,10 +6,11 @@ out a few times a second; so a thousand writes cost what one does.
 """
 
 import asyncio
+import logging
 import threading
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from secrets import token_hex
@@ -17,17 +18,23 @@ from typing import Any, TypeAlias
 
 from anyio.to_thread import run_sync
 from pydantic_core import from_json, to_json
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, exc
 from sqlmodel import Session
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from backend.core.changes import Changes, add_changes, followed_tables, note
-from backend.core.connections import Database
+from backend.core.connections import Database, reason
+from backend.core.deadlines import start_deadline
 from backend.core.relays import entries_of, relay_for
-from backend.core.sockets import LINGER, MAX_MESSAGE
+from backend.core.sockets import LINGER, MAX_MESSAGE, TRY_AGAIN_LATER
+
+logger = logging.getLogger(__name__)
 
 # Whose list a client follows: an owner's, by id, or None for the shared one.
 List: TypeAlias = int | None
+
+# Returns the owner of each of the tokens that hold.
+OwnersOf: TypeAlias = Callable[[Collection[str]], Mapping[str, int]]
 
 # What a client says: in which list, its name, to whom (None for all others), and what.
 Saying: TypeAlias = tuple[List, str, str | None, Any]
@@ -36,6 +43,8 @@ MAX_CONTENT = 1000  # bytes of JSON that a client may say to others
 MAX_WAITING = 200  # messages of others that wait for a client; then the oldest is dropped
 MAX_RATE = 20.0  # messages of a client per second
 
+SIGN_IN_TIMEOUT = 5.0  # seconds for it
+SIGNED_IN_CHECK = 4.0  # seconds between two looks whether tokens still hold
 MAX_SENDS = 2000  # messages to all, times clients, in a round; then the oldest are dropped
 
 # Seconds between two rounds of telling, and more for each client, so that a round is short.
@@ -54,6 +63,13 @@ class Closed(Exception):
     def __init__(self, code: int, reason: str) -> None:
         self.code = code
         self.reason = reason
+
+
+class NotHeld(Closed):
+    """The token does not hold, or not any more; nobody needs to know which."""
+
+    def __init__(self) -> None:
+        super().__init__(UNWANTED, "the token does not hold; sign in again")
 
 
 class Hints:
@@ -87,11 +103,17 @@ def encode(**message: Any) -> str:
 class Client:
     """One who follows a list, and what waits to be sent there."""
 
-    __slots__ = ("count", "hints", "list", "messages", "name", "news", "woken")
+    __slots__ = (
+        *("closed", "count", "hints", "joined", "list", "messages", "name", "news", "token"),
+        "woken",
+    )
 
     def __init__(self) -> None:
         self.name = token_hex(8)
         self.list: List = None
+        self.joined = False  # it follows the list
+        self.token: str | None = None  # with which it has signed in
+        self.closed: Closed | None = None
         self.count = 0  # of the clients of the list, as told
         self.news = ""  # "welcome" or "clients", when the count is to be told
         self.hints: Hints | None = None
@@ -102,6 +124,13 @@ class Client:
         """Lets the client follow a list; what waits from another one is forgotten."""
         self.list, self.count, self.news = which, count, "welcome"
         self.hints = None
+        self.messages.clear()
+        self.woken.set()
+
+    def close(self, closed: Closed) -> None:
+        """Lets the connection be closed; what waits is forgotten."""
+        self.closed = closed
+        self.news, self.hints = "", None
         self.messages.clear()
         self.woken.set()
 
@@ -175,6 +204,11 @@ class Rounds:
         self._call()
 
 
+def nobodys(tokens: Collection[str]) -> Mapping[str, int]:
+    """Says that no token holds."""
+    return {}
+
+
 class Followers:
     """All clients of this process, told of what this process and the others commit.
 
@@ -184,6 +218,7 @@ class Followers:
 
     def __init__(self, database: Database) -> None:
         """Begins to observe the database; who is to be told joins while `running`."""
+        self._owners_of: OwnersOf = nobodys
         self.resources: list[str] = []
         self.clients: dict[str, Client] = {}
         self.lists: dict[List, set[Client]] = {}
@@ -202,23 +237,35 @@ class Followers:
         database.observer = self
 
     @asynccontextmanager
-    async def running(self, metadata: MetaData) -> AsyncIterator[None]:
-        """Tells and hears of the tables for as long as the process serves."""
+    async def running(
+        self, metadata: MetaData, owners_of: OwnersOf = nobodys
+    ) -> AsyncIterator[None]:
+        """Tells and hears of the tables for as long as the process serves.
+
+        `owners_of` is asked, in a worker thread, whose tokens are, and whether they hold.
+        """
         self.resources = followed_tables(metadata)
+        self._owners_of = owners_of
         self._loop = asyncio.get_running_loop()
         self._relay.start(self)
+        keeping = asyncio.create_task(self._keep_signed_in())
         try:
             yield
         finally:
+            keeping.cancel()
             self._tell()
             self._loop = None
             await run_sync(self._relay.stop)
 
-    async def follow(self, websocket: WebSocket) -> None:
-        """Serves one client until it leaves, or breaks a rule."""
+    async def follow(self, websocket: WebSocket, *, shared: bool = True) -> None:
+        """Serves one client until it leaves, or breaks a rule.
+
+        It follows the shared list until it signs in; where nothing is `shared`, it must soon.
+        """
         await websocket.accept()
         client = Client()
-        self._join(client, None)
+        if shared:
+            self._join(client, None)
         writer = asyncio.create_task(write(websocket, client))
         try:
             await self._read(websocket, client)
@@ -236,16 +283,61 @@ class Followers:
         loop = asyncio.get_running_loop()
         allowance = Allowance(loop.time())
         while True:
-            event = await websocket.receive()
-            if event["type"] == "websocket.disconnect":
+            try:
+                async with asyncio.timeout(None if client.joined else SIGN_IN_TIMEOUT):
+                    event = await websocket.receive()
+            except TimeoutError:
+                raise Closed(UNWANTED, "sign in first") from None
+            if event["type"] == "websocket.disconnect" or client.closed:
                 return
             message = parse(event.get("text"))
             if not allowance.spend(loop.time()):
                 raise Closed(UNWANTED, f"more than {MAX_RATE:.0f} messages a second")
-            if message.get("type") == "message":
+            if message.get("type") == "sign_in":
+                await self._sign_in(client, message.get("token"))
+            elif message.get("type") == "message" and client.joined:
                 self._say(client, message)
             else:
-                raise Closed(UNWANTED, "a message of an unknown type")
+                raise Closed(UNWANTED, "a message of an unknown type, or before signing in")
+
+    async def _sign_in(self, client: Client, token: object) -> None:
+        """Lets a client follow its own list. Raises `Closed` when its token does not hold."""
+        if not isinstance(token, str):
+            raise Closed(UNWANTED, "a sign_in has a token")
+        try:
+            owners = await self._owners([token])
+        except exc.SQLAlchemyError as error:
+            logger.warning("live: nobody can sign in: %s", reason(error))
+            raise Closed(TRY_AGAIN_LATER, "the database does not answer; try again") from None
+        if token not in owners:
+            raise NotHeld
+        self._leave(client)
+        client.token = token
+        self._join(client, owners[token])
+
+    async def _owners(self, tokens: Collection[str]) -> Mapping[str, int]:
+        start_deadline(SIGN_IN_TIMEOUT)
+        return await run_sync(self._owners_of, tokens)
+
+    async def _keep_signed_in(self) -> None:
+        """Closes those whose token does not hold any more, one question for all of them."""
+        while True:
+            await asyncio.sleep(SIGNED_IN_CHECK)
+            tokens = {client.token for client in self.clients.values() if client.token}
+            if not tokens:
+                continue
+            try:
+                owners = await self._owners(tokens)
+            except exc.SQLAlchemyError as error:  # then nothing changes either
+                logger.warning("live: it is not known who is still signed in: %s", reason(error))
+                continue
+            except Exception:
+                logger.exception("live: it is not known who is still signed in")
+                continue
+            for client in list(self.clients.values()):
+                if client.token in tokens and client.token not in owners:
+                    self._leave(client)
+                    client.close(NotHeld())
 
     def _say(self, client: Client, message: dict[str, Any]) -> None:
         """Passes on what one client says. Raises `Closed` when it is not as it should be."""
@@ -258,6 +350,7 @@ class Followers:
         self._rounds.ask()
 
     def _join(self, client: Client, which: List) -> None:
+        client.joined = True
         self.clients[client.name] = client
         self.lists.setdefault(which, set()).add(client)
         client.welcome(which, self._count(which))
@@ -265,6 +358,9 @@ class Followers:
         self._counts.ask()
 
     def _leave(self, client: Client) -> None:
+        if not client.joined:
+            return
+        client.joined = False
         del self.clients[client.name]
         followers = self.lists[client.list]
         followers.remove(client)
@@ -457,3 +553,6 @@ async def write(websocket: WebSocket, client: Client) -> None:
             await client.woken.wait()
             for text in client.take():
                 await websocket.send_text(text)
+            if client.closed:
+                await websocket.close(client.closed.code, client.closed.reason)
+                return
