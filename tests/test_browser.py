@@ -13,6 +13,7 @@ from threading import Thread
 
 import httpx2
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import presence_of_element_located
@@ -20,7 +21,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.helpers import create_many, titles
-from tests.servers import Server
+from tests.servers import Server, free_port, serve
 
 PAGE_PORT = 3000
 WAIT_TIMEOUT = 10.0  # seconds
@@ -209,3 +210,52 @@ def test_page_shows_that_a_todo_is_gone(page: Page, client: httpx2.Client) -> No
     client.delete("/api/todos", params={"status": "active"})
     page.toggle("Buy milk")
     assert page.error == "Todo not found"
+
+
+@pytest.fixture
+def two_windows(chrome: Chrome) -> Iterator[list[str]]:
+    """Two windows of the browser."""
+    first = chrome.current_window_handle
+    chrome.switch_to.new_window("window")
+    yield [first, chrome.current_window_handle]
+    chrome.close()
+    chrome.switch_to.window(first)
+
+
+def test_two_pages_show_the_same_at_once_and_after_a_restart(
+    chrome: Chrome, two_windows: list[str], page_url: str, tmp_path: Path
+) -> None:
+    url, port = f"sqlite:///{tmp_path}/todos.db", free_port()
+    page = Page(chrome)
+
+    def wait_for(window: str, shown: list[str], completed: list[str], within: float = 1.0) -> None:
+        chrome.switch_to.window(window)
+        WebDriverWait(chrome, within, 0.02, (StaleElementReferenceException,)).until(
+            lambda _: page.titles == shown and page.completed == completed
+        )
+
+    def add(window: str, title: str) -> None:
+        chrome.switch_to.window(window)
+        page.type(title, into="form input")
+        chrome.find_element(By.CSS_SELECTOR, "form button").click()
+
+    first, second = two_windows
+    with serve(url, tmp_path / "first.log", port=port) as server:
+        for window in two_windows:
+            chrome.switch_to.window(window)
+            chrome.get(f"{page_url}/live.html?api={server.base_url}")
+        WebDriverWait(chrome, WAIT_TIMEOUT, 0.02).until(lambda _: page.count == "2")
+        add(first, "Buy milk")
+        wait_for(second, ["Buy milk"], [])
+        chrome.find_element(By.XPATH, "//li[span='Buy milk']/input").click()
+        wait_for(first, ["Buy milk"], ["Buy milk"])
+    with serve(url, tmp_path / "second.log", port=port) as server, server.client() as client:
+        create_many(client, "Wash up")
+        for window in two_windows:
+            wait_for(window, ["Buy milk", "Wash up"], ["Buy milk"], within=WAIT_TIMEOUT)
+        add(second, "Sleep")
+        wait_for(first, ["Buy milk", "Wash up", "Sleep"], ["Buy milk"])
+    # Chromium itself notes that nobody listened for a while.
+    noted = re.compile(r"net::ERR_CONNECTION_RE|WebSocket connection to .* failed")
+    console = chrome.execute("getLog", {"type": "browser"})["value"]
+    assert [line for line in console if not noted.search(line["message"])] == []
