@@ -17,6 +17,7 @@ from backend.core.sockets import BoundedSockets
 from backend.database import database, followers
 from backend.migrations import migrations
 from backend.routers import auth, health, live, todos, users
+from backend.security import owners_of
 from backend.settings import settings
 
 DESCRIPTION = """
@@ -27,6 +28,8 @@ Every GET route answers HEAD too, and a trailing slash makes no difference on an
 Every error is an RFC 9457 problem, `application/problem+json`, whose `detail` is one
 sentence a person can read; a 422 lists what is invalid under `errors`. Every answer has an
 `X-Request-ID`, which the log has too, and an `X-Process-Time` in seconds.
+
+`/api/live` is a WebSocket that says at once when a list has changed, and what to read again.
 """
 
 
@@ -34,8 +37,10 @@ sentence a person can read; a 422 lists what is invalid under `errors`. Every an
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serves between start and end of the process."""
     delay = settings.shutdown_delay
-    tables = SQLModel.metadata
-    async with serving(database, migrations, shutdown_delay=delay), followers.running(tables):
+    async with (
+        serving(database, migrations, shutdown_delay=delay),
+        followers.running(SQLModel.metadata, owners_of),
+    ):
         yield
 
 

@@ -150,7 +150,7 @@ class Database:
         if self.observer:
             self.observer.committed(session.changes)
 
-    def connect(self) -> Any:
+    def connect_beside(self) -> Any:
         """Returns a connection of the driver that is not from the pool, and the caller's to close.
 
         Raises `exc.SQLAlchemyError` or the driver's error when there is none in time.

@@ -237,9 +237,7 @@ class Followers:
         database.observer = self
 
     @asynccontextmanager
-    async def running(
-        self, metadata: MetaData, owners_of: OwnersOf = nobodys
-    ) -> AsyncIterator[None]:
+    async def running(self, metadata: MetaData, owners_of: OwnersOf) -> AsyncIterator[None]:
         """Tells and hears of the tables for as long as the process serves.
 
         `owners_of` is asked, in a worker thread, whose tokens are, and whether they hold.

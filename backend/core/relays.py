@@ -97,7 +97,7 @@ def relay_for(database: Database) -> Relay:
     """Returns the relay of a kind of database."""
     if database.on_sqlite:
         return SQLiteRelay(Path(database.url.database or ""), database.writing_engine)
-    return PostgresRelay(database.connect)
+    return PostgresRelay(database.connect_beside)
 
 
 def payloads(kind: str, entries: Iterable[Any]) -> Iterator[str]:
