@@ -57,6 +57,7 @@ def options() -> dict[str, Any]:
         "port": settings.port,
         "log_level": settings.log_level,
         "access_log": False,  # RequestLog writes it
+        "ws_per_message_deflate": False,  # it takes memory, and the messages are short
         "timeout_graceful_shutdown": GRACE,
     }
 

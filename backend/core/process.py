@@ -17,6 +17,9 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors.statreload import StatReload
 
+if sys.platform != "win32":
+    import resource
+
 CHOOSING = 0.05  # seconds in which the system may choose another CPU
 STAYING = 1.0  # seconds until it may again
 
@@ -27,13 +30,25 @@ GARBAGE_THRESHOLD = 50_000
 def tune_process() -> None:
     """Makes this process serve faster; call it once, when everything is imported.
 
-    Does nothing without Python's lock, where threads do run at the same time.
+    Only the limit of files moves without Python's lock, where threads do run at the same time.
     """
+    allow_many_files()
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return
     collect_rarely()
     if sys.platform == "linux":
         threading.Thread(target=share_one_cpu, name="one-cpu", daemon=True).start()
+
+
+def allow_many_files() -> None:
+    """Lets the process have as many files and connections open as the system allows it.
+
+    The usual 1,024 are for programs that use select(), which takes no more.
+    """
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # macOS has a limit below this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def collect_rarely() -> None:
