@@ -189,6 +189,10 @@ class Rounds:
     def __init__(self, call: Callable[[], None], pause: Callable[[], float]) -> None:
         self._call = call
         self._pause = pause
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets what was asked, on an event loop that has ended."""
         self._asked = False
         self._next = 0.0
 
@@ -245,6 +249,8 @@ class Followers:
         self.resources = followed_tables(metadata)
         self._owners_of = owners_of
         self._loop = asyncio.get_running_loop()
+        self._rounds.begin()
+        self._counts.begin()
         self._relay.start(self)
         keeping = asyncio.create_task(self._keep_signed_in())
         try:
@@ -546,7 +552,8 @@ def parse(text: str | None) -> dict[str, Any]:
 
 async def write(websocket: WebSocket, client: Client) -> None:
     """Sends a client what waits for it, for as long as it takes it."""
-    with suppress(WebSocketDisconnect):
+    # A RuntimeError is uvicorn's word for a client that left during the handshake.
+    with suppress(WebSocketDisconnect, RuntimeError):
         while True:
             await client.woken.wait()
             for text in client.take():

@@ -49,7 +49,7 @@ LAST_WORDS = 1.0  # seconds for them, at the end
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds until the next try to connect
 
 LOOK = 0.05  # seconds between two looks at SQLite's file
-MARKS = 1000  # that are remembered
+MARKS = 100  # that are remembered; the file has one of the last ones
 
 WHO_IS_THERE = """
     SELECT pid FROM pg_stat_activity
@@ -134,11 +134,12 @@ class PostgresRelay:
         self._overflown = False
         self._others: set[int] = set()  # processes, by the pid of their connection's server
         self._woken, self._wake = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        os.set_blocking(self._wake, False)
 
     def start(self, listener: Listener) -> None:
         self.listener = listener
-        os.set_blocking(self._wake, False)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -302,12 +303,13 @@ class SQLiteRelay:
         self._last: tuple[int, int] | None = None
         self._listener: Listener | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         event.listen(writing_engine, "begin", self._begin)
         event.listen(writing_engine, "commit", self._mark)
 
     def start(self, listener: Listener) -> None:
         self._listener = listener
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
