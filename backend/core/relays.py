@@ -353,9 +353,10 @@ class SQLiteRelay:
             self._stopping.wait(LOOK)
 
     def _watch(self, connection: sqlite3.Connection) -> None:
-        while not self._stopping.wait(LOOK):
+        while not self._stopping.is_set():
             with suppress(sqlite3.OperationalError):  # it is locked: the next look sees it
                 self._look(connection)
+            self._stopping.wait(LOOK)
 
     def _look(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")
