@@ -45,6 +45,7 @@ class Resource:
     free_text: bool = True  # any text, also twice; else a name of 3 or more plain letters
     idempotent: bool = True
     bulk: bool = True
+    clears: bool = True  # many rows can be deleted at once, those with a value of `choice`
     # Who may read and create, given a client of nobody; who may change this row.
     sign_in: Callable[[httpx2.Client], httpx2.Client] = same_client
     owner: Callable[[httpx2.Client, Row], httpx2.Client] = same_client
@@ -73,7 +74,7 @@ class Resource:
         """Returns a good request of each kind."""
         one = f"{self.path}/{row_id}"
         requests = [("GET", self.path, None), ("GET", one, None), ("DELETE", one, None)]
-        if self.bulk and self.choice:
+        if self.bulk and self.choice and self.clears:
             requests.append(("DELETE", f"{self.path}?{self.choice[0]}={self.choice[1]}", None))
         return [*requests, *self.writes(row_id)]
 

@@ -7,7 +7,8 @@ import pytest
 from tests.helpers import assert_problem
 from tests.resources import Row, Rows, having
 
-pytestmark = having("bulk", "choice")
+bulk = having("bulk", "choice")
+clearing = having("bulk", "choice", "clears")
 
 
 def choice_of(rows: Rows) -> tuple[str, Any, Any]:
@@ -36,6 +37,7 @@ def by_text(rows: Rows) -> dict[str, Row]:
     return {row[rows.resource.text]: row for row in rows.read()}
 
 
+@bulk
 def test_bulk_creates_in_the_order_given(rows: Rows) -> None:
     name, _, other = choice_of(rows)
     sent = [rows.resource.body(f"Row {n * 7 % 10}") for n in range(10)]
@@ -52,12 +54,14 @@ def test_bulk_creates_in_the_order_given(rows: Rows) -> None:
         assert rows.client.get(rows.path_of(row)).json() == row
 
 
+@bulk
 def test_bulk_trims_and_ignores_like_create(rows: Rows) -> None:
     (made,) = rows.create_many("  Buy milk ", id=4711, colour=None)
     assert made[rows.resource.text] == "Buy milk"
     assert made["id"] != 4711
 
 
+@bulk
 @pytest.mark.parametrize("count", [1, 1000])
 def test_bulk_takes_1_to_1000(rows: Rows, count: int) -> None:
     sent = [f"{n} {'😀' * 190}" for n in range(count)]
@@ -66,6 +70,7 @@ def test_bulk_takes_1_to_1000(rows: Rows, count: int) -> None:
     assert rows.read(limit=1000) == made
 
 
+@bulk
 @pytest.mark.parametrize("count", [0, 1001])
 def test_bulk_refuses_none_and_more_than_1000(rows: Rows, count: int) -> None:
     body = count * [rows.resource.body("x")]
@@ -74,6 +79,7 @@ def test_bulk_refuses_none_and_more_than_1000(rows: Rows, count: int) -> None:
     assert rows.read() == []
 
 
+@bulk
 @pytest.mark.parametrize("place", [0, 4, 8])
 @pytest.mark.parametrize("bad", ["", " ", "a\0b", None, 1, ["x"]], ids=repr)
 def test_bulk_creates_all_or_none(rows: Rows, place: int, bad: Any) -> None:
@@ -85,6 +91,7 @@ def test_bulk_creates_all_or_none(rows: Rows, place: int, bad: Any) -> None:
         assert rows.read() == []
 
 
+@bulk
 def test_bulk_refuses_anything_but_an_array_of_rows(rows: Rows) -> None:
     row = rows.resource.body("x")
     for body in (row, [[row]], {"0": row}, "x", 1, None):
@@ -92,6 +99,7 @@ def test_bulk_refuses_anything_but_an_array_of_rows(rows: Rows) -> None:
     assert rows.read() == []
 
 
+@bulk
 def test_change_of_all(four: Rows) -> None:
     name, one, other = choice_of(four)
     for value in (other, one):
@@ -101,6 +109,7 @@ def test_change_of_all(four: Rows) -> None:
         assert set(values(four).values()) == {value}
 
 
+@bulk
 def test_change_of_many_changes_nothing_else(rows: Rows) -> None:
     name, _, other = choice_of(rows)
     made = rows.create()
@@ -111,6 +120,7 @@ def test_change_of_many_changes_nothing_else(rows: Rows) -> None:
     assert changed == made | {name: other, "updated_at": changed["updated_at"]}
 
 
+@bulk
 @pytest.mark.parametrize(
     ("which", "q", "affected"),
     [
@@ -138,12 +148,14 @@ def test_change_affects_every_row_that_the_filters_choose(
     assert all(after[text]["updated_at"] > before[text]["updated_at"] for text in affected)
 
 
+@bulk
 def test_change_of_no_row_affects_none(rows: Rows) -> None:
     name, _, other = choice_of(rows)
     response = rows.client.patch(rows.path, json={name: other})
     assert (response.status_code, response.json()) == (200, {"affected": 0})
 
 
+@bulk
 def test_change_of_many_says_what_to_change(four: Rows) -> None:
     name = choice_of(four)[0]
     bodies: list[Any] = [{}, {name: "done"}, {four.resource.text: "x"}, [], None]
@@ -155,6 +167,7 @@ def test_change_of_many_says_what_to_change(four: Rows) -> None:
     assert four.client.get(four.path).content == before
 
 
+@clearing
 def test_delete_of_many(four: Rows) -> None:
     name, one, other = choice_of(four)
     response = four.client.delete(four.path, params={name: other})
@@ -165,6 +178,7 @@ def test_delete_of_many(four: Rows) -> None:
     assert (again.status_code, again.json()) == (200, {"affected": 0})
 
 
+@clearing
 @pytest.mark.parametrize(
     ("which", "q", "left"),
     [
@@ -184,6 +198,7 @@ def test_delete_of_many_deletes_what_the_filters_choose(
     assert set(values(four)) == left
 
 
+@clearing
 @pytest.mark.parametrize("suffix", ["", "/", "?q=milk"])
 def test_delete_of_many_without_the_filter_deletes_nothing(four: Rows, suffix: str) -> None:
     problem = assert_problem(four.client.delete(four.path + suffix), 422)
@@ -191,12 +206,13 @@ def test_delete_of_many_without_the_filter_deletes_nothing(four: Rows, suffix: s
     assert len(four.read()) == 4
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_invalid_filter_changes_nothing(four: Rows, method: str) -> None:
+@bulk
+def test_invalid_filter_changes_nothing(four: Rows) -> None:
     name, one, _ = choice_of(four)
     before = four.client.get(four.path).content
-    body = {name: one} if method == "PATCH" else None
-    for query in (f"{name}=", f"q=&{name}={one}", f"{name}=done", f"{name}={one}&q=%00"):
-        response = four.client.request(method, f"{four.path}?{query}", json=body)
-        assert assert_problem(response, 422)["errors"][0]["loc"][0] == "query"
-        assert four.client.get(four.path).content == before
+    methods = {"PATCH": {name: one}} | ({"DELETE": None} if four.resource.clears else {})
+    for method, body in methods.items():
+        for query in (f"{name}=", f"q=&{name}={one}", f"{name}=done", f"{name}={one}&q=%00"):
+            response = four.client.request(method, f"{four.path}?{query}", json=body)
+            assert assert_problem(response, 422)["errors"][0]["loc"][0] == "query"
+            assert four.client.get(four.path).content == before

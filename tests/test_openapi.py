@@ -126,8 +126,9 @@ def routes_of(resource: Resource) -> dict[tuple[str, str], str]:
         routes |= {
             ("post", f"{path}/bulk"): f"create_{many}",
             ("patch", path): f"update_{many}",
-            ("delete", path): f"delete_{many}",
         }
+    if resource.bulk and resource.clears:
+        routes["delete", path] = f"delete_{many}"
     return routes
 
 
@@ -285,7 +286,7 @@ def test_parameters_of_a_resource_are_documented(
         assert set(by_route[route].parameters) == expected[route], route
 
 
-@having("bulk")
+@having("bulk", "clears")
 def test_delete_of_many_takes_a_filter(
     resource: Resource, by_route: dict[tuple[str, str], Operation]
 ) -> None:

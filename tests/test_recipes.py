@@ -38,6 +38,7 @@ RESOURCES.append(
         sorts=("created_at", "text", "tag"),
         choice=("tag", "home", "work"),
         filters=("tag",),
+        clears=False,
     )
 )
 """
