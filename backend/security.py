@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Annotated, Any, NamedTuple
 
 import jwt
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
 from fastapi import Depends, Response
 from fastapi.requests import HTTPConnection
@@ -59,11 +59,13 @@ def is_password(password: SecretStr, stored: str) -> bool:
     A short memory is no wrong password, as it is with wrappers of this library.
     """
     try:
+        extract_parameters(stored)
+    except InvalidHashError:  # the operator's own way to let nobody in
+        stored = NOBODYS_HASH
+    try:
         return hasher.verify(stored, password.get_secret_value())
     except VerifyMismatchError:
         return False
-    except InvalidHashError:  # the operator's own way to let nobody in
-        return is_password(password, NOBODYS_HASH)
     except Argon2Error:
         raise NotReady("The server is short of memory; try again shortly") from None
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from backend.core.lists import Place, page
 from backend.core.tables import now, owned_by
 from backend.models import Todo
 from backend.schemas import TodoPublic
-from tests.databases import execute, query
+from tests.databases import connection, execute, query
 from tests.helpers import assert_problem, at_once, create, create_many, titles
 from tests.servers import Server, serve
 from tests.users import newcomer
@@ -58,7 +59,7 @@ def ask(
     client: httpx2.Client, method: str, path: str, body: Any, headers: dict[str, str]
 ) -> httpx2.Response:
     """Returns the answer to a request with or without a body."""
-    sent = {} if body is None else {"json": body}
+    sent: dict[str, Any] = {} if body is None else {"json": body}
     return client.request(method, path, headers=headers, **sent)
 
 
@@ -236,8 +237,8 @@ def test_page_of_one_owner_is_read_from_an_index_in_its_order(
     )
     explain = "EXPLAIN QUERY PLAN" if on_sqlite else "EXPLAIN"
     planning = [] if on_sqlite else ["SET enable_seqscan = off"]  # a table so small is read at once
-    text = str(compiled).replace(":", r"\:")
-    plan = str(explained(server, planning, f"{explain} {text}"))
+    shown = str(compiled).replace(":", r"\:")
+    plan = explained(server, planning, f"{explain} {shown}")
     name = f"todos_of_owner_by_{sort.removeprefix('-')}"
     assert name in plan, plan
     # The few rows of the page may be sorted once more, not what they are chosen from.
@@ -252,8 +253,6 @@ def test_page_of_one_owner_is_read_from_an_index_in_its_order(
 
 def explained(server: Server, before: list[str], statement: str) -> str:
     """Returns a database's plan, after these statements on the same connection."""
-    from tests.databases import connection, text
-
     with connection(server.database_url) as connected:
         for each in before:
             connected.execute(text(each))

@@ -66,7 +66,8 @@ def fold_name(text: str) -> str:
 
     Of these names there can be only one: "Zoë", "ZOË" with an accent of its own, "Ｚｏë".
     """
-    return normalize("NFKC", text).casefold()
+    # Again, because letters can come apart: "Ϊ́" has no small one in one piece.
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 # How many characters one can become: three, as "ΐ" does, or eighteen, as "ﷺ" does.

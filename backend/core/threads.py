@@ -22,6 +22,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 costly_endpoints: set[Callable[..., Any]] = set()
 
+COSTS = 0.5  # seconds; so long before the end of its time a request's turn has to come
+
 # Waited for in order, and with an eye on the clock; the thread is then free.
 costly_turn = anyio.Semaphore(1)
 costly_thread = anyio.CapacityLimiter(1)
@@ -37,7 +39,7 @@ class Later:
 def costly(endpoint: Endpoint) -> Endpoint:
     """Lets a plain endpoint run one at a time, in a thread of its own; it stands below the route.
 
-    Raises `exc.TimeoutError`, a 503, when the request's time is over before its turn comes.
+    Raises `exc.TimeoutError`, a 503, when its turn does not come in time: before it has begun.
     """
     costly_endpoints.add(endpoint)
     return endpoint
@@ -67,7 +69,7 @@ def prepare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(endpoint)
     async def call_in_turn(**values: Any) -> Any:
         try:
-            with anyio.fail_after(remaining_time()):
+            with anyio.fail_after(remaining_time() - COSTS):
                 await costly_turn.acquire()
         except TimeoutError:
             raise exc.TimeoutError("The request waited too long for its turn") from None
