@@ -67,7 +67,7 @@ def announce(url: str) -> None:
     sys.stderr.write(f"API:  {url}/api/todos\nDocs: {url}/docs\n")
 
 
-def serve_alone(sockets: Any) -> None:
+def serve_alone() -> None:
     """Serves in a process that is started again when something changes, the settings too.
 
     It listens by itself: when it fails, no client is left waiting.
@@ -85,10 +85,7 @@ def main() -> None:
     if reload:
         watched = [str(Path(__file__).parent)]
         config = uvicorn.Config(**options(), reload=True, reload_dirs=watched)
-        # The new process knows this module by its own name, not as __main__.
-        from backend.__main__ import serve_alone as target
-
-        serve_again(config, target, ROOT / ".env")
+        serve_again(config, "backend.__main__:serve_alone", ROOT / ".env")
     else:
         announce(url)
         uvicorn.run(**options(), workers=settings.workers)

@@ -14,7 +14,7 @@ import pytest
 from tests.databases import stored_titles
 from tests.helpers import assert_problem, titles
 from tests.resources import RESOURCES, same_client
-from tests.servers import ROOT, serve
+from tests.servers import ROOT, SECRET_KEY, serve
 
 ORIGIN = {"Origin": "http://localhost:3000"}
 WORD = {"X-Word": "please"}
@@ -58,7 +58,11 @@ def run(database_url: str, *command: str, **variables: str) -> str:
     ran = subprocess.run(
         [sys.executable, "-W", "error", *command],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), **variables},
+        env={
+            **os.environ,
+            **{"DATABASE_URL": database_url, "SECRET_KEY": SECRET_KEY, "PYTHONPATH": str(ROOT)},
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

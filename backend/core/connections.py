@@ -53,7 +53,9 @@ class FreeConnections(Queue[ConnectionPoolEntry]):
     """
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        return super().get(block, min(remaining_time(), math.inf if timeout is None else timeout))
+        if block:
+            timeout = min(remaining_time(), math.inf if timeout is None else timeout)
+        return super().get(block, timeout)
 
 
 class Pool(QueuePool):

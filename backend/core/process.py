@@ -9,12 +9,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors.statreload import StatReload
 
 if sys.platform != "win32":
@@ -98,11 +100,19 @@ def move_threads(cpus: set[int]) -> None:
             os.sched_setaffinity(int(thread.name), cpus)
 
 
-def serve_again(config: uvicorn.Config, serve: Callable[[Any], None], *files: Path) -> None:
-    """Serves in a new process, and in another one when the code or one of the files changes."""
-    supervisor = Reload(config, target=serve, sockets=[])
+def serve_again(config: uvicorn.Config, serve: str, *files: Path) -> None:
+    """Serves in a new process, and in another one when the code or one of the files changes.
+
+    `serve` names the function that does so, as "module:function".
+    """
+    supervisor = Reload(config, target=partial(call, serve), sockets=[])
     supervisor.files = files
     supervisor.run()
+
+
+def call(name: str, sockets: Any) -> None:
+    """Calls a function that is found by its name, as in a process that has imported nothing."""
+    import_from_string(name)()
 
 
 class Reload(StatReload):

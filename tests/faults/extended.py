@@ -2,7 +2,7 @@
 
 import gc
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from fastapi import APIRouter
 from psycopg2.extensions import connection
@@ -74,10 +74,11 @@ def query_after_a_pause(seconds: float) -> int:
 
 @router.get("/nested")
 def open_sessions_one_in_another(seconds: float = 0) -> int:
-    """Needs three connections at once, after so many seconds."""
+    """Needs more connections at once than there are, after so many seconds."""
     time.sleep(seconds)
-    with reading() as first, reading() as second, reading() as third:
-        rows = [each.execute(text("SELECT 1")).all() for each in (first, second, third)]
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(reading()) for _ in range(10)]
+        rows = [each.execute(text("SELECT 1")).all() for each in sessions]
     return len(rows)
 
 

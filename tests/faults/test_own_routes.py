@@ -22,7 +22,7 @@ TABLE = "CREATE TABLE words (word VARCHAR(20) PRIMARY KEY)"
 
 @pytest.fixture(scope="module")
 def extended(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The API with further routes, a short time for each request, and two connections."""
+    """The API with further routes, a short time for each request, and few connections."""
     execute(database_url, "DROP TABLE IF EXISTS words", TABLE)
     log_path = tmp_path_factory.mktemp("extended") / "server.log"
     with serve(
