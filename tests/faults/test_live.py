@@ -253,7 +253,7 @@ def test_clients_that_never_read_hold_up_nobody(two: tuple[Server, Server]) -> N
         # They were given up after they had taken nothing for 30 seconds.
         wait_until(lambda: connections(one) < 50)
         after = memory(one)
-        report("100 that never read", megabytes_before=before, megabytes_after=after)
+        report("100 that never read", megabytes_before=round(before), megabytes_after=round(after))
         assert after - before < 30
         assert stalled
 
@@ -311,7 +311,7 @@ def test_clients_that_come_and_go_leave_nothing(two: tuple[Server, Server]) -> N
         wait_until(lambda: connections(one) <= 4)
         after = memory(one)
         agree("10,000 come and go", [here, there], one, written=written)
-        report("10,000 come and go", megabytes_before=before, megabytes_after=after)
+        report("10,000 come and go", megabytes_before=round(before), megabytes_after=round(after))
         assert after - before < 15
         with following(one.base_url, quiet=False) as last:
             assert last.receive()["clients"] <= 3
@@ -343,7 +343,7 @@ def test_flood_of_messages_holds_up_nobody(two: tuple[Server, Server]) -> None:
         for thread in threads:
             thread.join()
         agree("flood", [here, there], one, slowest_write=slowest)
-        report("flood", megabytes_before=before, megabytes_after=memory(one))
+        report("flood", megabytes_before=round(before), megabytes_after=round(memory(one)))
         assert slowest < 3
         assert memory(one) - before < 30
 
