@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg2
 
-from tests.servers import ROOT
+from tests.servers import ROOT, SECRET_KEY
 
 MIGRATE_TIMEOUT = 60  # seconds
 BEFORE_REVISIONS = ROOT / "tests" / "before_revisions"
@@ -76,7 +76,7 @@ class Project:
         return subprocess.run(
             [sys.executable, "-m", "backend.migrate", *arguments],
             cwd=self.root,
-            env={**os.environ, "DATABASE_URL": self.database_url},
+            env={**os.environ, "DATABASE_URL": self.database_url, "SECRET_KEY": SECRET_KEY},
             capture_output=True,
             text=True,
             timeout=MIGRATE_TIMEOUT,

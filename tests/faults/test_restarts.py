@@ -15,7 +15,7 @@ from tests.databases import create_postgres_database, holding, stored_titles
 from tests.faults.clients import timed
 from tests.faults.postgres import frozen
 from tests.helpers import create
-from tests.servers import ROOT, Server, serve
+from tests.servers import ROOT, SECRET_KEY, Server, serve
 
 LISTENING = 10.0  # seconds within which a process listens, Python's own start included
 ENDING = 6.0  # seconds within which a signal is obeyed
@@ -126,7 +126,7 @@ def test_sigterm_does_what_it_did_before_the_app(
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, before],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": own_sqlite_url},
+        env={**os.environ, "DATABASE_URL": own_sqlite_url, "SECRET_KEY": SECRET_KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as program:

@@ -18,7 +18,7 @@ from tests.databases import execute, holding, query
 from tests.faults.clients import read_or_write, report
 from tests.helpers import wait_until
 from tests.projects import Project, copy_project, restore
-from tests.servers import serve
+from tests.servers import SECRET_KEY, serve
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def migrating(project: Project) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "backend.migrate"],
         cwd=project.root,
-        env={**os.environ, "DATABASE_URL": project.database_url},
+        env={**os.environ, "DATABASE_URL": project.database_url, "SECRET_KEY": SECRET_KEY},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
