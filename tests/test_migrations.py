@@ -91,9 +91,11 @@ def test_database_of_the_release_before_is_taken_over(
     restore(own_database_url)
     before = query(own_database_url, "SELECT * FROM todos ORDER BY id")
     assert [row.id for row in before] == [1, 2, 4, 5]
+    columns = ", ".join(before[0]._fields)
 
     with serve(own_database_url, log_path) as server, server.client() as client:
-        assert query(own_database_url, "SELECT * FROM todos ORDER BY id") == before
+        assert query(own_database_url, f"SELECT {columns} FROM todos ORDER BY id") == before
+        assert all(row.owner_id is None for row in query(own_database_url, "SELECT * FROM todos"))
         key = {"Idempotency-Key": "key-1"}
         again = client.post("/api/todos", json={"title": "Müll runter"}, headers=key)
         assert again.status_code == 201
@@ -186,11 +188,9 @@ def test_a_field_is_added_by_one_command(project: Project) -> None:
         'note: str = Field(default="", sa_type=String(80))',
         "pinned: bool = False",
     )
-    project.edit_models(
-        "        CheckConstraint(",
-        '        CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),\n'
-        "        CheckConstraint(",
-    )
+    status = '        CheckConstraint("status IN'
+    checked = '        CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),\n'
+    project.edit_models(status, checked + status)
     revisions = project.revisions
     first, second = project.next_name("add_due_date"), project.next_name("add_due_date_indexes", 2)
 
