@@ -137,7 +137,7 @@ benchmark)
 migrate)
     shift
     set_up requirements.txt tests/requirements.txt # ruff formats what is written
-    [ -e .env ] || cp .env.example .env
+    make_env
     exec .venv/bin/python -m backend.migrate "$@"
     ;;
 check)
