@@ -17,8 +17,8 @@ BODY = {"title": "Buy milk", "status": "active"}
 # What release 1.0 stored for that body: the digest of all its fields.
 DIGEST_OF_1_0 = sha256(b'{"title":"Buy milk","status":"active"}').hexdigest()
 
-LAST_COLUMN = "    updated_at: datetime = Field(default_factory=now)\n"
-LAST_FIELD = "        json_schema_extra=hide_default,\n    )\n"
+# What the new field stands before, in a todo's model and in the schema that creates one.
+STATUS = {"models.py": "    status: str = Field(", "schemas.py": "    status: Status = Field("}
 NEW_FIELD = "    priority: int | None = 3\n"
 
 
@@ -28,11 +28,11 @@ def new_release(tmp_path: Path) -> Path:
     folder = tmp_path / "new"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=ignored)
-    for name, last in (("models.py", LAST_COLUMN), ("schemas.py", LAST_FIELD)):
+    for name, status in STATUS.items():
         file = folder / "backend" / name
-        before, found, after = file.read_text().partition(last)
+        before, found, after = file.read_text().partition(status)
         assert found
-        file.write_text(before + found + NEW_FIELD + after)
+        file.write_text(before + NEW_FIELD + found + after)
     return folder
 
 
