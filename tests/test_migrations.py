@@ -188,9 +188,9 @@ def test_a_field_is_added_by_one_command(project: Project) -> None:
         'note: str = Field(default="", sa_type=String(80))',
         "pinned: bool = False",
     )
-    status = '        CheckConstraint("status IN'
-    checked = '        CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),\n'
-    project.edit_models(status, checked + status)
+    rule = '        CheckConstraint("status IN'
+    limited = '        CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),\n'
+    project.edit_models(rule, limited + rule)
     revisions = project.revisions
     first, second = project.next_name("add_due_date"), project.next_name("add_due_date_indexes", 2)
 
