@@ -144,12 +144,6 @@ WHO = select(User.id, User.username, User.token_version).where(
 )
 
 
-def user_of(connection: Connection, token: str) -> SignedIn | None:
-    """Returns the user whose token this is, for as long as it holds; `None` when it does not."""
-    claims = read_token(token)
-    return find_user(connection, claims) if claims else None
-
-
 def read_token(token: str) -> Claims | None:
     """Returns what a token says, `None` for one that is forged, expired or none at all."""
     if len(token) > LONGEST_TOKEN:

@@ -79,7 +79,7 @@ def test_crowd_that_signs_in_holds_nobody_up(server: Server, client: httpx2.Clie
             peak = max(peak, process.memory_info().rss)
     assert {each.result().status_code for each in crowd} == {200}
     assert statistics.median(times) < 0.1
-    assert peak - before < 2 * OF_ONE_HASH + 20 * MEBIBYTE
+    assert peak - before < OF_ONE_HASH + 15 * MEBIBYTE
 
 
 @pytest.mark.slow

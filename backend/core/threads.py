@@ -6,7 +6,10 @@ connection is held meanwhile. What is costly, such as hashing a password, has a 
 its own, so that whoever waits for it holds no worker thread.
 """
 
+from asyncio import get_running_loop
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -26,7 +29,8 @@ COSTS = 0.5  # seconds; so long before the end of its time a request's turn has 
 
 # Waited for in order, and with an eye on the clock; the thread is then free.
 costly_turn = anyio.Semaphore(1)
-costly_thread = anyio.CapacityLimiter(1)
+# None of anyio's, whose threads take turns: each would keep the memory that a hash takes.
+costly_thread = ThreadPoolExecutor(1, "costly")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def prepare(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         except TimeoutError:
             raise exc.TimeoutError("The request waited too long for its turn") from None
         try:
-            return await run_sync(partial(call, **values), limiter=costly_thread)
+            run = partial(copy_context().run, call, **values)  # the deadline goes along
+            return await get_running_loop().run_in_executor(costly_thread, run)
         finally:
             costly_turn.release()
 
