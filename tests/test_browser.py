@@ -217,7 +217,9 @@ def two_windows(chrome: Chrome) -> Iterator[list[str]]:
     """Two windows of the browser."""
     first = chrome.current_window_handle
     chrome.switch_to.new_window("window")
-    yield [first, chrome.current_window_handle]
+    second = chrome.current_window_handle
+    yield [first, second]
+    chrome.switch_to.window(second)
     chrome.close()
     chrome.switch_to.window(first)
 

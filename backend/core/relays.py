@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,7 +97,7 @@ def relay_for(database: Database) -> Relay:
     """Returns the relay of a kind of database."""
     if database.on_sqlite:
         return SQLiteRelay(Path(database.url.database or ""), database.writing_engine)
-    return PostgresRelay(database.connect_beside)
+    return PostgresRelay(database)
 
 
 def payloads(kind: str, entries: Iterable[Any]) -> Iterator[str]:
@@ -126,8 +126,8 @@ def entries_of(changes: Changes) -> list[Any]:
 class PostgresRelay:
     """A connection that listens and notifies, and the thread that keeps it."""
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect = connect
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._linked = False
         self._stopping = False
         self._outgoing: deque[str] = deque()
@@ -170,12 +170,13 @@ class PostgresRelay:
         while not self._stopping:
             try:
                 start_deadline(OWN_STANDSTILL)
-                with closing(self._connect()) as connection:
+                with closing(self._database.connect_beside()) as connection:
                     self._link(connection)
                     pause, said = FIRST_PAUSE, ""
                     self._serve(connection)
             except (psycopg2.Error, exc.SQLAlchemyError, OSError, Standstill) as error:
-                if (why := reason_of(error)) != said:
+                # Until the database is ready, its own line says why it is not.
+                if self._database.ready and (why := reason_of(error)) != said:
                     said = why
                     logger.warning("live: the word between processes is interrupted: %s", why)
             except Exception:
