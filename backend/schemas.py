@@ -95,7 +95,9 @@ Username = Annotated[
         }
     ),
 ]
-Secret = Annotated[SecretStr, AfterValidator(check_secret)]
+Secret = Annotated[
+    SecretStr, AfterValidator(check_secret), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+]
 Password = Annotated[Secret, Field(min_length=8, max_length=PASSWORD_LENGTH)]
 
 
