@@ -6,6 +6,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,8 +21,10 @@ from selenium.webdriver.support.expected_conditions import presence_of_element_l
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.databases import execute
 from tests.helpers import create_many, titles
 from tests.servers import Server, free_port, serve
+from tests.users import PASSWORD
 
 PAGE_PORT = 3000
 WAIT_TIMEOUT = 10.0  # seconds
@@ -56,20 +59,37 @@ def page_url() -> Iterator[str]:
         pages.shutdown()
 
 
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """A browser without a window, which asks for nothing but our page and our API."""
+@contextmanager
+def run_chrome(profile: Path) -> Iterator[Chrome]:
+    """Runs a browser without a window, which asks for nothing but our page and our API."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
     options.set_capability("goog:loggingPrefs", {"browser": "WARNING"})
     for flag in (
         *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
         *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        f"user-data-dir={profile}",
     ):
         options.add_argument(f"--{flag}")
     with Chrome(options, ChromeService(CHROMEDRIVER)) as chrome:
         yield chrome
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """The browser of all tests."""
+    with run_chrome(tmp_path_factory.mktemp("chromium")) as chrome:
+        yield chrome
+
+
+def errors_in(chrome: Chrome) -> list[str]:
+    """Returns what the console has noted.
+
+    Chromium itself notes every 4xx; that the page could read it shows in what it displays.
+    """
+    noted = re.compile(r"the server responded with a status of 4\d\d")
+    messages = [line["message"] for line in chrome.execute("getLog", {"type": "browser"})["value"]]
+    return [message for message in messages if not noted.search(message)]
 
 
 class Page:
@@ -85,6 +105,11 @@ class Page:
     def add(self, title: str) -> None:
         self.type(title, into="#new input")
         self.press("Add")
+
+    def sign(self, button: str, name: str, password: str = PASSWORD) -> None:
+        self.type(name, into="[name=username]")
+        self.type(password, into="[name=password]")
+        self.press(button)
 
     def edit(self, title: str) -> None:
         self.press("Edit", title)
@@ -130,6 +155,10 @@ class Page:
         return self.texts("output")[0]
 
     @property
+    def user(self) -> str:
+        return self.texts("#me b")[0]
+
+    @property
     def error(self) -> str:
         return self.texts("[role=alert]")[0]
 
@@ -143,10 +172,7 @@ def page(chrome: Chrome, page_url: str, server: Server, client: httpx2.Client) -
     page = Page(chrome)
     page.open(f"{page_url}/?api={server.base_url}")
     yield page
-    # Chromium itself notes every 4xx; that the page could read it shows in what it displays.
-    noted = re.compile(r"the server responded with a status of 4\d\d")
-    console = chrome.execute("getLog", {"type": "browser"})["value"]
-    assert [line for line in console if not noted.search(line["message"])] == []
+    assert errors_in(chrome) == []
 
 
 def test_page_adds_todos_and_follows_location(page: Page, chrome: Chrome) -> None:
@@ -210,6 +236,54 @@ def test_page_shows_that_a_todo_is_gone(page: Page, client: httpx2.Client) -> No
     client.delete("/api/todos", params={"status": "active"})
     page.toggle("Buy milk")
     assert page.error == "Todo not found"
+
+
+def test_page_shows_to_each_user_their_own_todos(
+    page: Page, page_url: str, server: Server, client: httpx2.Client, tmp_path: Path
+) -> None:
+    create_many(client, "shared")
+    page.open(page.chrome.current_url)
+    with run_chrome(tmp_path / "another person's") as another:
+        other = Page(another)
+        other.open(f"{page_url}/?api={server.base_url}")
+        for each, name in ((page, "ada"), (other, "bob")):
+            assert (each.user, each.titles) == ("", ["shared"])
+            each.sign("Sign up", name)
+            assert (each.user, each.titles, each.error) == (name, [], "")
+            each.add(f"of {name}")
+        for each, name in ((page, "ada"), (other, "bob")):
+            each.show("active")
+            assert each.titles == [f"of {name}"]
+            each.toggle(f"of {name}")
+            each.press("Clear completed")
+            each.show("all")
+            each.add(f"new of {name}")
+        page.press("Sign out")
+        assert (page.user, page.titles) == ("", ["shared"])
+        page.sign("Sign in", "ADA")
+        assert (page.user, page.titles) == ("ada", ["new of ada"])
+        other.show("active")
+        assert (other.user, other.titles) == ("bob", ["new of bob"])
+        assert errors_in(another) == []
+
+
+def test_page_says_why_one_is_not_signed_in_or_not_any_more(
+    page: Page, server: Server, client: httpx2.Client
+) -> None:
+    create_many(client, "shared")
+    page.sign("Sign in", "ada")
+    assert page.error == "The user name or the password is wrong"
+    page.sign("Sign up", "ada")
+    page.press("Sign out")
+    page.sign("Sign up", "ada")
+    assert page.error.endswith("already exists")
+    page.sign("Sign in", "ada")
+    assert (page.user, page.error) == ("ada", "")
+    execute(server.database_url, "DELETE FROM users")
+    page.add("Buy milk")
+    assert page.error == "The token does not hold; sign in again"
+    page.show("active")
+    assert page.titles == ["shared"]
 
 
 @pytest.fixture
