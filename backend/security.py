@@ -211,9 +211,10 @@ class BearerToken(OAuth2PasswordBearer):
 
         Raises a 401 for anything else, before the database is asked.
         """
-        if not hasattr(request.state, "who"):
-            request.state.who = self.read(request.headers.getlist("Authorization"))
-        return request.state.who
+        scope = request.scope  # the route asks first, and FastAPI again
+        if "who" not in scope:
+            scope["who"] = self.read(request.headers.getlist("Authorization"))
+        return scope["who"]
 
     def read(self, lines: list[str]) -> Later | None:
         """Returns how to find whose token stands in the header's lines. Raises a 401."""
