@@ -298,6 +298,7 @@ def two_windows(chrome: Chrome) -> Iterator[list[str]]:
     chrome.switch_to.window(first)
 
 
+@pytest.mark.slow
 def test_two_pages_show_the_same_at_once_and_after_a_restart(
     chrome: Chrome, two_windows: list[str], page_url: str, tmp_path: Path
 ) -> None:

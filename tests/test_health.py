@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
+import pytest
 from sqlalchemy import make_url
 
 from tests.databases import execute
@@ -36,6 +37,7 @@ def test_process_is_ready_while_the_database_answers(client: httpx2.Client) -> N
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
 
 
+@pytest.mark.slow
 def test_missing_database_is_503_until_it_is_there(own_database_url: str, log_path: Path) -> None:
     remove, bring_back = ways_to_hide(own_database_url)
     remove()

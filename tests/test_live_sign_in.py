@@ -139,6 +139,7 @@ REVOKED: dict[str, Revoke] = {
 }
 
 
+@pytest.mark.slow
 def test_token_that_stops_to_hold_closes(server: Server, bob: Someone) -> None:
     with ExitStack() as stack:
         stays = stack.enter_context(following(server.base_url))

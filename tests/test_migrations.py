@@ -397,6 +397,7 @@ def assert_refused(project: Project, sentence: str) -> None:
     assert version(project.database_url) == REVISIONS[-1]
 
 
+@pytest.mark.slow
 def test_a_revision_that_fails_on_the_data_changes_nothing(project: Project) -> None:
     assert project.migrate().returncode == 0
     name = project.add_revision(
@@ -501,6 +502,7 @@ def test_a_difference_is_said_once_and_mended_while_the_process_runs(
         assert len(sentences(server, "cannot be used")) == 1
 
 
+@pytest.mark.slow
 def test_a_release_serves_a_database_that_a_newer_one_has_added_to(
     project: Project, log_path: Path
 ) -> None:
@@ -598,6 +600,7 @@ def test_a_role_that_may_change_no_table_serves_where_nothing_is_pending(
     assert version(url) == REVISIONS[-1]
 
 
+@pytest.mark.slow
 def test_an_index_that_was_broken_off_is_made_anew(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:

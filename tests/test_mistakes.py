@@ -132,6 +132,7 @@ def test_that_fails(client: httpx2.Client) -> None:
 """
 
 
+@pytest.mark.slow
 def test_failing_test_shows_what_the_server_logged(tmp_path: Path) -> None:
     (tmp_path / "test_own.py").write_text(FAILING_TEST)
     only = ("-p", "tests.conftest", "-p", "no:cacheprovider", "-m", "", "-k", "sqlite")
@@ -149,6 +150,7 @@ def test_failing_test_shows_what_the_server_logged(tmp_path: Path) -> None:
     assert " POST /api/todos 4" in lines[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [((), True), pytest.param(("-m", ""), False, marks=pytest.mark.slow)],

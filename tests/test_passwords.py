@@ -62,6 +62,7 @@ def test_hash_of_another_kind_lets_nobody_in(
         assert_problem(try_to_sign_in(client, "ada", password), 401)
 
 
+@pytest.mark.slow
 def test_crowd_that_signs_in_holds_nobody_up(server: Server, client: httpx2.Client) -> None:
     for number in range(20):
         register(client, f"user{number}")

@@ -168,6 +168,7 @@ def test_script_uses_the_sessions_outside_of_a_request(made_url: str, tmp_path: 
     assert stored_titles(made_url) == ["Buy milk", "Wash up"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_database_url", ["postgresql"], indirect=True)
 def test_script_has_no_deadline(own_database_url: str, tmp_path: Path) -> None:
     script = tmp_path / "slow.py"

@@ -189,6 +189,7 @@ def test_own_field_keeps_the_contract(copy: Copy) -> None:
     copy.test(*CONTRACT, only=f"{ABOUT_ALL} or todos")
 
 
+@pytest.mark.slow
 def test_own_field_comes_to_rows_that_are_there(
     copy: Copy, own_database_url: str, log_path: Path
 ) -> None:

@@ -273,6 +273,7 @@ def test_forged_token_is_401(client: httpx2.Client) -> None:
             assert_refused(response)
 
 
+@pytest.mark.slow
 def test_token_expires(server: Server, log_path: Path) -> None:
     with (
         serve(server.database_url, log_path, TOKEN_LIFETIME=str(1)) as brief,

@@ -87,6 +87,7 @@ def names(tmp_path: Path) -> NameService:
     return NameService(folder, tmp_path / "silence")
 
 
+@pytest.mark.slow
 def test_silent_name_service_holds_nobody_up(
     postgres: PostgresServer, own_postgres_url: str, log_path: Path, names: NameService
 ) -> None:
@@ -122,6 +123,7 @@ def test_silent_name_service_delays_neither_start_nor_end(
         assert time.monotonic() - started < CONNECT_TIMEOUT
 
 
+@pytest.mark.slow
 def test_silent_name_keeps_nobody_from_the_next_server(
     postgres: PostgresServer, own_postgres_url: str, log_path: Path, names: NameService
 ) -> None:
@@ -148,7 +150,8 @@ def test_unknown_host_is_said(log_path: Path, name: str) -> None:
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("encoding", ["SQL_ASCII", pytest.param("LATIN1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_database_that_cannot_hold_every_text_is_refused(
     postgres: PostgresServer, own_postgres_url: str, log_path: Path, encoding: str
 ) -> None:

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.databases import holding, query
 from tests.faults.clients import read_or_write, report
@@ -32,6 +33,7 @@ def test_cut_idle_connections_fail_no_request(own_postgres_url: str, log_path: P
     assert set(statuses) == {200, 201}
 
 
+@pytest.mark.slow
 def test_clients_that_hang_up_leave_nothing_behind(own_database_url: str, log_path: Path) -> None:
     body = b'{"title": "nobody waits for this"}'
     head = (

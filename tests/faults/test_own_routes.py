@@ -111,6 +111,7 @@ def test_connections_that_were_cut_off_are_forgotten(
     assert caller.get("/connections").json() == 0
 
 
+@pytest.mark.slow
 def test_requests_that_waited_too_long_cost_no_connection(
     extended: Server, caller: httpx2.Client
 ) -> None:

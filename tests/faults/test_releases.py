@@ -36,6 +36,7 @@ def new_release(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_key_holds_after_a_field_was_added(
     own_sqlite_url: str, log_path: Path, new_release: Path
 ) -> None:

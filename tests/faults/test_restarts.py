@@ -71,6 +71,7 @@ def test_restart_beside_an_open_update_stops_no_writer(
     assert stored_titles(own_postgres_url) == ["being changed by somebody", "another"]
 
 
+@pytest.mark.slow
 def test_start_beside_a_lock_listens_and_obeys(own_database_url: str, log_path: Path) -> None:
     with serve(own_database_url, log_path):
         pass  # the tables are there
@@ -93,6 +94,7 @@ def test_start_beside_a_frozen_postgres_listens_and_obeys(
             assert seconds_to_end(server) < ENDING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "freezing",
     [pytest.param(False, id="locked", marks=pytest.mark.slow), pytest.param(True, id="frozen")],
@@ -117,6 +119,7 @@ def test_end_does_not_wait_for_the_database(
         assert waiting.exception() or waiting.result().status_code >= 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "status"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", 0)], ids=["ends", "ignored"]
 )

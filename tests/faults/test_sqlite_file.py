@@ -24,6 +24,7 @@ def replace(file: Path) -> None:
     copy.replace(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [delete, replace])
 def test_lost_file_is_said_once_and_nothing_served_from_it(
     own_sqlite_url: str, log_path: Path, change: Callable[[Path], None]
