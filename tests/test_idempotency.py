@@ -108,7 +108,7 @@ def test_key_is_free_again_when_its_row_is_deleted(rows: Rows) -> None:
 
 
 def test_key_is_free_again_when_many_rows_are_deleted(rows: Rows) -> None:
-    if rows.resource.choice is None:
+    if rows.resource.choice is None or not rows.resource.clears:
         pytest.skip("its rows are deleted one by one")
     name, _, value = rows.resource.choice
     first = create_once(rows, **{name: value}).json()

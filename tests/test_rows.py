@@ -116,7 +116,7 @@ def test_id_is_never_reused(rows: Rows) -> None:
     assert rows.create("Fourth")["id"] > ids[-1]
 
 
-@having("bulk", "choice")
+@having("bulk", "choice", "clears")
 def test_id_is_not_reused_after_many_were_deleted(rows: Rows) -> None:
     assert rows.resource.choice
     name, _, value = rows.resource.choice
