@@ -186,7 +186,7 @@ class Database:
                 # What is cut off here must not go on for ever there.
                 milliseconds = round(1000 * self.request_timeout)
                 made.cursor().execute(f"SET statement_timeout = {milliseconds}")
-        except Exception:
+        except Exception:  # whatever it was, the connection is nobody's now
             loans.take_back(made)
             made.close()
             raise

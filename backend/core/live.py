@@ -335,7 +335,7 @@ class Followers:
             except exc.SQLAlchemyError as error:  # then nothing changes either
                 logger.warning("live: it is not known who is still signed in: %s", reason(error))
                 continue
-            except Exception:
+            except Exception:  # a defect here must not end the watch for good
                 logger.exception("live: it is not known who is still signed in")
                 continue
             for client in list(self.clients.values()):

@@ -225,7 +225,7 @@ class Migrations:
             with self._migrating() as connection:
                 if not upgrade(connection, self.folder, revision):
                     return False
-        except Exception as error:
+        except Exception as error:  # a revision is anybody's code
             if isinstance(error, AnotherMigrates) or is_passing(error):
                 raise
             self._failed_at = time.monotonic()

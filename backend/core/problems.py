@@ -298,7 +298,7 @@ class ProblemsOnly:
 
         try:
             await self.app(scope, receive, send_problem)
-        except Exception:
+        except Exception:  # the last one who can answer at all
             logger.exception("%s failed", scope.get("request_id", "a request"))
             if started:
                 raise  # too late to say so

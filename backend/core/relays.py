@@ -179,7 +179,7 @@ class PostgresRelay:
                 if self._database.ready and (why := reason_of(error)) != said:
                     said = why
                     logger.warning("live: the word between processes is interrupted: %s", why)
-            except Exception:
+            except Exception:  # a defect must not end the word for good
                 logger.exception("live: the word between processes is interrupted")
             finally:
                 self._linked = False
