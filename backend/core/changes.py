@@ -9,8 +9,17 @@ statements for many rows when a session executes them.
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol, TypeAlias
 
-from sqlalchemy import BindParameter, ColumnElement, CursorResult, MetaData, Result, event, inspect
-from sqlalchemy.orm import ORMExecuteState, UOWTransaction
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    MetaData,
+    Result,
+    event,
+)
+from sqlalchemy.orm import Mapper, ORMExecuteState, object_session
+from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Null
 from sqlmodel import Session
@@ -68,20 +77,23 @@ class NotingSession(Session):
         self.changes: Changes = {}
 
 
-@event.listens_for(NotingSession, "after_flush")
-def note_rows(session: NotingSession, context: UOWTransaction) -> None:
-    """Notes each row that a session has written."""
-    for row in (*session.new, *session.dirty, *session.deleted):
-        if row.__table__.info.get("live"):
-            for whose in owners_of(row):
-                note(session.changes, row.__table__.name, whose, [row.id])
+def note_row(mapper: Mapper[Any], connection: Connection, row: Any) -> None:
+    """Notes a row that a session has written."""
+    session = object_session(row)
+    if isinstance(session, NotingSession) and row.__table__.info.get("live"):
+        for whose in owners_of(row):
+            note(session.changes, row.__table__.name, whose, [row.id])
+
+
+for moment in ("after_insert", "after_update", "after_delete"):
+    event.listen(Mapper, moment, note_row)
 
 
 def owners_of(row: Any) -> Iterable[Whose]:
     """Returns in whose lists a written row is: two where it has changed hands."""
     if OWNER not in row.__table__.c:
         return ("all",)
-    return set(inspect(row).attrs[OWNER].history.sum()) or {getattr(row, OWNER)}
+    return get_history(row, OWNER).sum() or (getattr(row, OWNER),)
 
 
 @event.listens_for(NotingSession, "do_orm_execute")

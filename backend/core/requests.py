@@ -125,7 +125,7 @@ class StrictJSONRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns FastAPI's handler, behind the route's security, given a strict request."""
         handler = super().get_route_handler()
-        guards: list[Any] = security_of(self)
+        guards: list[Any] = security_of(self) if self.body_field else []
 
         async def strict_handler(request: Request) -> Response:
             strict = StrictJSONRequest(request.scope, request.receive)
