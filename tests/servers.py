@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from tests.helpers import wait_until
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT = 20.0  # seconds
 STOP_TIMEOUT = 15.0
+VERIFY = False  # nothing here speaks TLS, whose certificates take 30 ms to read
 SECRET_KEY = "a secret of the tests, which is known to everybody who reads them, and guards"  # noqa: S105 - it guards nothing
 
 
@@ -41,7 +42,7 @@ class Server:
 
     def client(self, timeout: float = 15.0) -> httpx2.Client:
         """Returns a client of this server, with its own connections."""
-        return httpx2.Client(base_url=self.base_url, timeout=timeout)
+        return httpx2.Client(base_url=self.base_url, timeout=timeout, verify=VERIFY)
 
 
 def free_port() -> int:
@@ -60,11 +61,14 @@ def serve(
     wait_for: str = "/health/ready",
     port: int | None = None,
     root: Path = ROOT,
+    under: Sequence[str] = (),
+    start_timeout: float = START_TIMEOUT,
     **variables: str,
 ) -> Iterator[Server]:
     """Runs `uvicorn` with an app until the block ends; `variables` are its settings.
 
-    Without an app, it runs `python -m backend`. `root` is the checkout that it runs in.
+    Without an app, it runs `python -m backend`. `root` is the checkout that it runs in, `under`
+    a command that runs Python.
     """
     port = port or free_port()
     command = [sys.executable, "-m", "backend", *options]
@@ -77,11 +81,11 @@ def serve(
     logs[log_path] = 0
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT
+            [*under, *command], cwd=root, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     server = Server(f"http://127.0.0.1:{port}", port, process, database_url, log_path)
     try:
-        wait_until_up(server, wait_for)
+        wait_until_up(server, wait_for, start_timeout)
         yield server
     finally:
         process.terminate()
@@ -111,11 +115,11 @@ def new_logs() -> dict[str, str]:
     return {name: text for name, text in added.items() if text}
 
 
-def wait_until_up(server: Server, path: str) -> None:
+def wait_until_up(server: Server, path: str, timeout: float) -> None:
     """Waits for a 200 at the path. Raises `RuntimeError` with the log when there is none."""
     url = server.base_url + path
     with suppress(TimeoutError):
-        wait_until(lambda: server.process.poll() is not None or is_up(url), START_TIMEOUT)
+        wait_until(lambda: server.process.poll() is not None or is_up(url), timeout)
     if not is_up(url):
         raise RuntimeError(f"The server did not start:\n{server.log}")
 
@@ -123,6 +127,6 @@ def wait_until_up(server: Server, path: str) -> None:
 def is_up(url: str) -> bool:
     """Returns whether the URL answers 200."""
     try:
-        return httpx2.get(url).status_code == 200
+        return httpx2.get(url, verify=VERIFY).status_code == 200
     except httpx2.TransportError:
         return False

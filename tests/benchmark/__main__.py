@@ -2,9 +2,11 @@
 
 Usage: python -m tests.benchmark [speed] [crowd] [growth] [depth] [start] [live]
            [--seconds S] [--rounds N] [--before CHECKOUT]
+       python -m tests.benchmark instructions [--before CHECKOUT]
 
 Every server is one process. They take turns in rounds, because a machine is never
-quiet: only ratios within one run mean something. wrk makes the load (Debian: wrk).
+quiet: only ratios within one run mean something. wrk makes the load (Debian: wrk),
+and valgrind counts instructions.
 Only answers of 2xx count; any other fails the run's row, which then shows the errors.
 """
 
@@ -15,6 +17,7 @@ import shutil
 import statistics
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -24,9 +27,10 @@ import httpx2
 
 from tests.benchmark import live as live_measures
 from tests.benchmark.contest import BEFORE, PEERS, US, Contestant, contest
+from tests.benchmark.instructions import instructions as count_instructions
 from tests.benchmark.load import Load, Measure, run_wrk
 from tests.databases import execute, query, run_postgres
-from tests.servers import serve
+from tests.servers import ROOT, serve
 
 READ = Load("GET one", "/api/todos/{id}")
 LIST = Load("list 100", "/api/todos")
@@ -239,8 +243,27 @@ def live(server_url: str, options: argparse.Namespace) -> None:
     print_table("Live: connections", *live_measures.connections(server_url, options))
 
 
+def instructions(server_url: str, options: argparse.Namespace) -> None:
+    """Counts the instructions of a request, in this checkout and in another one."""
+    checkouts = {US: ROOT} | ({BEFORE: options.before} if options.before else {})
+    rows = []
+    for load in (READ, LIST, CREATE, UPDATE):
+        with ThreadPoolExecutor(len(checkouts)) as threads:
+            counted = list(
+                threads.map(
+                    lambda checkout: count_instructions(server_url, checkout, load),  # noqa: B023
+                    checkouts.values(),
+                )
+            )
+        rows += [
+            [load.name, name, f"{each / 1000:,.0f}", f"{each / counted[-1]:.3f}"]
+            for name, each in zip(checkouts, counted, strict=True)
+        ]
+    print_table("Instructions of a request", ["load", "server", "thousands", "of the last"], rows)
+
+
 def main() -> None:
-    """Runs the measurements that the command line names, or all."""
+    """Runs the measurements that the command line names, or all but `instructions`."""
     measurements = {
         "speed": speed,
         "crowd": crowd,
@@ -249,12 +272,13 @@ def main() -> None:
         "start": start,
         "live": live,
     }
+    others = {"instructions": instructions}  # valgrind's, and slow
     parser = argparse.ArgumentParser(prog="benchmark", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="|".join(measurements))
+    parser.add_argument("names", nargs="*", metavar="|".join([*measurements, *others]))
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", help="the URL of a server to use, instead of pip's")
-    parser.add_argument("--before", type=Path, help="another checkout, to take part in speed, live")
+    parser.add_argument("--before", type=Path, help="another checkout, to take part")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("The benchmark needs wrk: install it first, on Debian with apt install wrk")
@@ -268,7 +292,7 @@ def main() -> None:
         ((release,),) = query(server_url, "SHOW server_version")
         print(f"PostgreSQL {release}, one server process each, all on one machine")
         for name in options.names or measurements:
-            measurements[name](server_url, options)
+            (measurements | others)[name](server_url, options)
 
 
 if __name__ == "__main__":
