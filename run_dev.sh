@@ -127,7 +127,8 @@ start)
 test)
     shift
     set_up requirements.txt tests/requirements.txt
-    exec .venv/bin/python -m pytest "$@"
+    # Three at a time, as many tests mostly wait; the last -n counts.
+    exec .venv/bin/python -m pytest -n 3 --dist worksteal "$@"
     ;;
 benchmark)
     shift

@@ -3,6 +3,7 @@
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,6 +18,7 @@ from tests.resources import RESOURCES, Resource, Rows
 from tests.servers import Server, begin_logs, new_logs, serve
 
 DATABASES = ["sqlite", "postgresql"]
+LEFT_OUT = pytest.StashKey[int]()  # how many tests
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,13 +36,43 @@ def pytest_runtest_setup() -> None:
     begin_logs()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves it to the full run to repeat on another database what takes long, or is alike.
+
+    That is what is marked so, and what all resources have in common.
+    """
+    for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {})
+        database = values.get("database_url") or values.get("own_database_url")
+        mark = item.get_closest_marker("first_on")
+        first = mark.args[0] if mark else "postgresql"
+        if database != first and database and (mark or values.get("resource") in RESOURCES[1:]):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Counts what is left out as slow; each worker process collects all tests."""
+    slow = sum(1 for item in items if item.get_closest_marker("slow"))
+    config = items[0].config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["slow"] = slow
+    config.stash[LEFT_OUT] = slow
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes over what a worker process has counted."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("slow", 0)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how to see what the default run leaves out."""
-    deselected = terminalreporter.stats.get("deselected", ())
-    slow = [item for item in deselected if item.get_closest_marker("slow")]
-    if slow and terminalreporter.config.option.markexpr == "not slow":
+    config = terminalreporter.config
+    slow = config.stash.get(LEFT_OUT, 0)
+    if slow and config.option.markexpr == "not slow":
         terminalreporter.write_line(
-            f'Left out as slow: {len(slow)}; to run them too: ./run_dev.sh test -m ""'
+            f'Left out as slow: {slow}; to run them too: ./run_dev.sh test -m ""'
         )
 
 
@@ -79,7 +111,7 @@ def server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="session")
 def connections(server: Server) -> Iterator[httpx2.Client]:
-    """A client for all tests; a new one takes 40 ms to make."""
+    """A client for all tests."""
     with server.client() as client:
         yield client
 

@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests.helpers import wait_until
+from tests.servers import VERIFY
 
 PROMPTLY = 1.0  # seconds until a change is told
 QUIET = 0.3  # seconds without a word that count as silence
@@ -133,7 +134,7 @@ class Reader:
         while not self._stop.is_set():
             try:
                 with (
-                    httpx2.Client(base_url=self.base_url, timeout=15) as client,
+                    httpx2.Client(base_url=self.base_url, timeout=15, verify=VERIFY) as client,
                     connect(live_url(self.base_url), ping_interval=None) as connection,
                 ):
                     self._follow(client, Follower(connection))

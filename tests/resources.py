@@ -123,10 +123,21 @@ def having(*features: str) -> pytest.MarkDecorator:
 
 
 def with_each_order() -> pytest.MarkDecorator:
-    """Runs a test for each resource and each value of its `sort`."""
-    pairs = [(resource, sort) for resource in RESOURCES for sort in resource.orders]
-    ids = [f"{resource.name} {sort}" for resource, sort in pairs]
-    return pytest.mark.parametrize(("resource", "sort"), pairs, ids=ids)
+    """Runs a test for each resource and each value of its `sort`.
+
+    The default run leaves out what is only once more the same, with other names.
+    """
+    sorts = [
+        pytest.param(
+            resource,
+            sort,
+            id=f"{resource.name} {sort}",
+            marks=pytest.mark.slow if resource in RESOURCES[1:] and place else (),
+        )
+        for resource in RESOURCES
+        for place, sort in enumerate(resource.orders)
+    ]
+    return pytest.mark.parametrize(("resource", "sort"), sorts)
 
 
 @dataclass

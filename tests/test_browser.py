@@ -1,6 +1,7 @@
 """A page of another origin uses the API in a real browser, as a frontend would.
 
-`browser/index.html` is served from http://localhost:3000, which the API allows by default.
+`browser/index.html` is shown as http://localhost:3000, which the API allows by default; the
+browser is told that this is another port, so that the tests take none that somebody uses.
 """
 
 import re
@@ -26,16 +27,19 @@ from tests.helpers import create_many, titles
 from tests.servers import Server, free_port, serve
 from tests.users import PASSWORD
 
-PAGE_PORT = 3000
+PAGE = "localhost:3000"  # as the browser knows it
 WAIT_TIMEOUT = 10.0  # seconds
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER),
-    reason="needs a browser: apt-get install chromium chromium-driver",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (CHROMIUM and CHROMEDRIVER),
+        reason="needs a browser: apt-get install chromium chromium-driver",
+    ),
+    pytest.mark.first_on("sqlite"),
+]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -46,21 +50,17 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def page_url() -> Iterator[str]:
+def page_port() -> Iterator[int]:
     """Where the page is served."""
     handler = partial(QuietHandler, directory=str(Path(__file__).parent / "browser"))
-    try:
-        pages = ThreadingHTTPServer(("127.0.0.1", PAGE_PORT), handler)
-    except OSError as error:
-        pytest.fail(f"The browser tests serve their page on port {PAGE_PORT}: {error.strerror}")
-    with pages:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as pages:
         Thread(target=pages.serve_forever, daemon=True).start()
-        yield f"http://localhost:{PAGE_PORT}"
+        yield pages.server_port
         pages.shutdown()
 
 
 @contextmanager
-def run_chrome(profile: Path) -> Iterator[Chrome]:
+def run_chrome(profile: Path, page_port: int) -> Iterator[Chrome]:
     """Runs a browser without a window, which asks for nothing but our page and our API."""
     options = ChromeOptions()
     options.binary_location = CHROMIUM or ""
@@ -68,7 +68,7 @@ def run_chrome(profile: Path) -> Iterator[Chrome]:
     for flag in (
         *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
         *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={profile}",
+        *(f"user-data-dir={profile}", f"host-resolver-rules=MAP {PAGE} 127.0.0.1:{page_port}"),
     ):
         options.add_argument(f"--{flag}")
     with Chrome(options, ChromeService(CHROMEDRIVER)) as chrome:
@@ -76,9 +76,9 @@ def run_chrome(profile: Path) -> Iterator[Chrome]:
 
 
 @pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def chrome(tmp_path_factory: pytest.TempPathFactory, page_port: int) -> Iterator[Chrome]:
     """The browser of all tests."""
-    with run_chrome(tmp_path_factory.mktemp("chromium")) as chrome:
+    with run_chrome(tmp_path_factory.mktemp("chromium"), page_port) as chrome:
         yield chrome
 
 
@@ -167,10 +167,10 @@ class Page:
 
 
 @pytest.fixture
-def page(chrome: Chrome, page_url: str, server: Server, client: httpx2.Client) -> Iterator[Page]:
+def page(chrome: Chrome, server: Server, client: httpx2.Client) -> Iterator[Page]:
     """The page, using the API that has no todos yet; its console must stay free of errors."""
     page = Page(chrome)
-    page.open(f"{page_url}/?api={server.base_url}")
+    page.open(f"http://{PAGE}/?api={server.base_url}")
     yield page
     assert errors_in(chrome) == []
 
@@ -239,13 +239,13 @@ def test_page_shows_that_a_todo_is_gone(page: Page, client: httpx2.Client) -> No
 
 
 def test_page_shows_to_each_user_their_own_todos(
-    page: Page, page_url: str, server: Server, client: httpx2.Client, tmp_path: Path
+    page: Page, page_port: int, server: Server, client: httpx2.Client, tmp_path: Path
 ) -> None:
     create_many(client, "shared")
     page.open(page.chrome.current_url)
-    with run_chrome(tmp_path / "another person's") as another:
+    with run_chrome(tmp_path / "another person's", page_port) as another:
         other = Page(another)
-        other.open(f"{page_url}/?api={server.base_url}")
+        other.open(f"http://{PAGE}/?api={server.base_url}")
         for each, name in ((page, "ada"), (other, "bob")):
             assert (each.user, each.titles) == ("", ["shared"])
             each.sign("Sign up", name)
@@ -300,7 +300,7 @@ def two_windows(chrome: Chrome) -> Iterator[list[str]]:
 
 @pytest.mark.slow
 def test_two_pages_show_the_same_at_once_and_after_a_restart(
-    chrome: Chrome, two_windows: list[str], page_url: str, tmp_path: Path
+    chrome: Chrome, two_windows: list[str], tmp_path: Path
 ) -> None:
     url, port = f"sqlite:///{tmp_path}/todos.db", free_port()
     page = Page(chrome)
@@ -320,7 +320,7 @@ def test_two_pages_show_the_same_at_once_and_after_a_restart(
     with serve(url, tmp_path / "first.log", port=port) as server:
         for window in two_windows:
             chrome.switch_to.window(window)
-            chrome.get(f"{page_url}/live.html?api={server.base_url}")
+            chrome.get(f"http://{PAGE}/live.html?api={server.base_url}")
         WebDriverWait(chrome, WAIT_TIMEOUT, 0.02).until(lambda _: page.count == "2")
         add(first, "Buy milk")
         wait_for(second, ["Buy milk"], [])

@@ -181,6 +181,7 @@ def test_revisions_make_what_the_models_say(
 # The command.
 
 
+@pytest.mark.first_on("postgresql")
 def test_a_field_is_added_by_one_command(project: Project) -> None:
     project.add_field(
         DUE_DATE,
@@ -480,6 +481,7 @@ def test_a_revision_with_a_mistake_changes_nothing(project: Project) -> None:
 # The start.
 
 
+@pytest.mark.first_on("postgresql")
 def test_a_difference_is_said_once_and_mended_while_the_process_runs(
     project: Project, log_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_readmes_own_test_passes(own_database_url: str, tmp_path: Path) -> None:
     assert stored_titles(own_database_url) == ["Buy milk"]
 
 
+@pytest.mark.first_on("sqlite")
 def test_script_uses_the_sessions_outside_of_a_request(made_url: str, tmp_path: Path) -> None:
     script = tmp_path / "seed.py"
     script.write_text(SCRIPT)

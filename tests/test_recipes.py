@@ -145,7 +145,7 @@ class Copy(Project):
     def test(self, *files: str, only: str) -> None:
         """Runs tests of these names, those whose own names fit."""
         paths = [f"tests/test_{file}.py" for file in files]
-        output = self.run("pytest", "-q", "-p", "no:cacheprovider", *paths, "-k", only)
+        output = self.run("pytest", "-q", "-m", "", "-p", "no:cacheprovider", *paths, "-k", only)
         assert re.search(r"\d+ passed", output)
 
 

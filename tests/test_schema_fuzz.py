@@ -48,6 +48,7 @@ def filter_failure(
     return response.status_code != 412
 
 
+@pytest.mark.first_on("sqlite")
 def test_schema_fuzzer_finds_nothing(server: Server, client: httpx2.Client, tmp_path: Path) -> None:
     fuzz(server, tmp_path, "--exclude-path-regex", SIGN_IN)
 

@@ -234,9 +234,9 @@ def test_sample_explains_each_setting_and_names_its_default(load: Load, tmp_path
 @pytest.mark.parametrize(
     "command",
     [
-        ["-m", "uvicorn", "backend.main:app", "--port"],
+        pytest.param(["-m", "uvicorn", "backend.main:app", "--port"], marks=pytest.mark.slow),
         ["-m", "uvicorn", "backend.main:app", "--workers", "2", "--port"],
-        ["-m", "backend"],
+        pytest.param(["-m", "backend"], marks=pytest.mark.slow),
         ["-m", "backend", "--reload"],
     ],
     ids=["uvicorn", "uvicorn with workers", "backend", "backend with reload"],

@@ -14,7 +14,16 @@ import pytest
 from tests.databases import execute, query
 from tests.helpers import assert_problem, at_once
 from tests.servers import SECRET_KEY, Server, serve
-from tests.users import PASSWORD, bearer, newcomer, register, sign_in, try_to_sign_in
+from tests.users import (
+    PASSWORD,
+    bearer,
+    claims,
+    forge,
+    newcomer,
+    register,
+    sign_in,
+    try_to_sign_in,
+)
 
 FORM = "application/x-www-form-urlencoded"
 URL = "/api/auth/token"
@@ -22,17 +31,6 @@ TRIES = 10
 
 # Without a token one can register, sign in, and ask whether the process lives.
 OPEN = {("post", "/api/users"), ("post", URL)}
-
-
-def claims(user_id: object = 1, **others: Any) -> dict[str, Any]:
-    """Returns what a token of ours says."""
-    moment = int(time.time())
-    return {"sub": str(user_id), "iat": moment, "exp": moment + 60, "ver": 1, **others}
-
-
-def forge(payload: dict[str, Any], key: str = SECRET_KEY, algorithm: str = "HS256") -> str:
-    """Returns a token that says anything."""
-    return jwt.encode(payload, key, algorithm)
 
 
 def encode(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 
 from tests.helpers import wait_until
+from tests.servers import VERIFY
 
 
 def report(row: str, **figures: object) -> None:
@@ -135,7 +136,7 @@ def writers(base_url: str, count: int) -> Iterator[Ledger]:
             written += 1
 
     with (
-        httpx2.Client(base_url=base_url, timeout=15) as client,
+        httpx2.Client(base_url=base_url, timeout=15, verify=VERIFY) as client,
         ThreadPoolExecutor(count) as pool,
     ):
         runs = [pool.submit(write, number) for number in range(count)]

