@@ -72,7 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     slow = config.stash.get(LEFT_OUT, 0)
     if slow and config.option.markexpr == "not slow":
         terminalreporter.write_line(
-            f'Left out as slow: {slow}; to run them too: ./run_dev.sh test -m ""'
+            f"Left out as slow: {slow}; to run them: ./run_dev.sh test -m slow -n 0"
         )
 
 

@@ -165,7 +165,7 @@ def test_default_run_says_what_it_left_out(arguments: tuple[str, ...], said: boo
         timeout=60,
         check=False,
     )
-    sentence = 'Left out as slow: 1; to run them too: ./run_dev.sh test -m ""'
+    sentence = "Left out as slow: 1; to run them: ./run_dev.sh test -m slow -n 0"
     assert (sentence in ended.stdout) == said
 
 

@@ -77,16 +77,15 @@ class NotingSession(Session):
         self.changes: Changes = {}
 
 
+@event.listens_for(Mapper, "after_insert")
+@event.listens_for(Mapper, "after_update")
+@event.listens_for(Mapper, "after_delete")
 def note_row(mapper: Mapper[Any], connection: Connection, row: Any) -> None:
     """Notes a row that a session has written."""
     session = object_session(row)
     if isinstance(session, NotingSession) and row.__table__.info.get("live"):
         for whose in owners_of(row):
             note(session.changes, row.__table__.name, whose, [row.id])
-
-
-for moment in ("after_insert", "after_update", "after_delete"):
-    event.listen(Mapper, moment, note_row)
 
 
 def owners_of(row: Any) -> Iterable[Whose]:

@@ -125,6 +125,7 @@ class StrictJSONRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns FastAPI's handler, behind the route's security, given a strict request."""
         handler = super().get_route_handler()
+        # Without a body, FastAPI asks first by itself.
         guards: list[Any] = security_of(self) if self.body_field else []
 
         async def strict_handler(request: Request) -> Response:

@@ -19,6 +19,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -249,12 +250,8 @@ def instructions(server_url: str, options: argparse.Namespace) -> None:
     rows = []
     for load in (READ, LIST, CREATE, UPDATE):
         with ThreadPoolExecutor(len(checkouts)) as threads:
-            counted = list(
-                threads.map(
-                    lambda checkout: count_instructions(server_url, checkout, load),  # noqa: B023
-                    checkouts.values(),
-                )
-            )
+            count = partial(count_instructions, server_url, load=load)
+            counted = list(threads.map(count, checkouts.values()))
         rows += [
             [load.name, name, f"{each / 1000:,.0f}", f"{each / counted[-1]:.3f}"]
             for name, each in zip(checkouts, counted, strict=True)
