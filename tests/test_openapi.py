@@ -199,6 +199,8 @@ def test_every_answer_has_its_schema(operations: list[Operation]) -> None:
                 assert list(content) == ["application/problem+json"], (operation.name, status)
                 problem = "ValidationProblem" if status == "422" else "Problem"
                 assert name_of(content["application/problem+json"]["schema"]) == problem
+                example = content["application/problem+json"].get("example")
+                assert status == "422" or str(example["status"]) == status
 
 
 def test_every_answer_of_a_resource_is_its_row(
@@ -421,6 +423,8 @@ def test_every_documented_status_of_a_resource_is_given(
                 assert str(response.status_code) == status, (operation.name, number)
                 content = operation.described["responses"][status].get("content", {})
                 assert response.headers.get("Content-Type") == next(iter(content), None)
+                for described in content.values():
+                    assert described.get("example") in (None, response.json())
                 always = operation.headers(status) & {"ETag", "Location"}
                 assert always <= {name for name in always if name in response.headers}
                 asked += 1

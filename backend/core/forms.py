@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from backend.core.problems import invalid
 
 FORM = "application/x-www-form-urlencoded"
+AS_FORM = f"Send the body as a form, with the header Content-Type: {FORM}"
 MOST_FIELDS = 100
 
 
@@ -28,9 +29,7 @@ class Form:
         sent_as = Message()
         sent_as["Content-Type"] = request.headers.get("Content-Type", "")
         if sent_as.get_content_type() != FORM:
-            raise HTTPException(
-                415, f"Send the body as a form, with the header Content-Type: {FORM}"
-            )
+            raise HTTPException(415, AS_FORM)
         try:
             text = (await request.body()).decode()
             fields = parse_qsl(

@@ -4,6 +4,7 @@ What a route takes says what it can answer: one that takes a body can refuse it,
 takes `If-Match` can answer 412. So no route has to list its errors and headers.
 """
 
+import json
 from http import HTTPStatus
 from inspect import iscoroutinefunction, unwrap
 from typing import Any
@@ -11,28 +12,23 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from backend.core.forms import FORM, Form
-from backend.core.problems import Problem, ValidationProblem
+from backend.core.forms import AS_FORM, FORM, Form
+from backend.core.problems import DETAILS, Problem, ProblemResponse, ValidationProblem
 from backend.core.requests import HEALTH, security_of
 
 Schema = dict[str, Any]
 
 REF = "#/components/schemas/"
 
-MEANINGS = {
-    "400": "The Host of the request is not allowed here",
-    "401": "The token is missing, or does not hold",
+# What an error means, in the words of its `detail`.
+MEANINGS = {str(status): detail for status, detail in DETAILS.items()} | {
+    "401": "The token does not hold; sign in again",
     "403": "This is not yours to change",
-    "404": "There is no such {noun}",
-    "408": "The body did not arrive in time",
+    "404": "{noun} not found",
     "409": "There is such a {noun} already",
-    "412": "The {noun} has changed: `If-Match` does not hold",
-    "413": "The body is too large",
-    "415": "The body is not sent as this route takes it",
+    "412": "The {noun} has changed since you read it",
     "422": "Something in the path, query, headers or body is invalid",
-    "429": "Too many tries",
-    "500": "A defect of ours",
-    "503": "The database is away, hangs or is full",
+    "429": "Too many tries; try again in 60 seconds",
 }
 HOST_REFUSED, DEFECT, DATABASE_AWAY = {"400"}, {"500"}, {"503"}
 # By what a route takes: a kind of parameter, or the name of a header.
@@ -95,6 +91,7 @@ def describe(app: FastAPI) -> None:
                     schemas[form.__name__] = form.model_json_schema(ref_template=REF + "{model}")
                     content = {FORM: {"schema": {"$ref": REF + form.__name__}}}
                     operation["requestBody"] = {"required": True, "content": content}
+                    operation["responses"]["415"] = {"description": AS_FORM}
                 always = set() if path.startswith(HEALTH) else HOST_REFUSED
                 if operation["operationId"] not in asynchronous:
                     always = always | DATABASE_AWAY
@@ -134,11 +131,15 @@ def complete_problem(operation: Schema, status: str, response: Schema) -> None:
     """Says what an error of an operation means, and that it is a problem (RFC 9457)."""
     meaning = MEANINGS.get(status, "").format(noun=noun_of(operation))
     if response.get("description") in (None, "Validation Error", HTTPStatus(int(status)).phrase):
-        response["description"] = meaning
+        response["description"] = meaning[:1].upper() + meaning[1:]
     model = ValidationProblem if status == "422" else Problem
     content = response.pop("content", {})
     schema = content.get("application/json", {}).get("schema", {"$ref": REF + model.__name__})
-    response["content"] = {"application/problem+json": {"schema": schema}}
+    problem: Schema = {"schema": schema}
+    if schema == {"$ref": REF + Problem.__name__}:
+        answer = ProblemResponse(int(status), response["description"])
+        problem["example"] = json.loads(bytes(answer.body))
+    response["content"] = {ProblemResponse.media_type: problem}
     for name, meaning in ERROR_HEADERS.get(status, {}).items():
         kind = "integer" if name == "Retry-After" else "string"
         response.setdefault("headers", {}).setdefault(name, header(meaning, kind))
@@ -179,8 +180,10 @@ def header(description: str, kind: str = "string", *, required: bool = True) -> 
 
 
 def noun_of(operation: Schema) -> str:
-    """Returns what an operation is about, by its name: "cart" for `read_cart`."""
-    return str(operation["operationId"]).partition("_")[2].replace("_", " ")
+    """Returns what an operation is about: "cart" for `cart_id` in its path, or `create_cart`."""
+    names = [each["name"] for each in operation.get("parameters", []) if each["in"] == "path"]
+    name = names[0].removesuffix("_id") if names else operation["operationId"].partition("_")[2]
+    return str(name).replace("_", " ")
 
 
 def drop_null(schema: Schema) -> None:

@@ -16,8 +16,10 @@ from backend.security import check_password, token_response
 
 router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=StrictJSONRoute)
 
+WRONG = "The user name or the password is wrong"
 
-@router.post("/token", response_model=Token, responses={401: {}, 429: {}})
+
+@router.post("/token", response_model=Token, responses={401: {"description": WRONG}, 429: {}})
 @costly
 def create_token(request: Request, form: Annotated[SignIn, Depends(Form(SignIn))]) -> Response:
     """Signs in with a user name, or an email, and a password, sent as a form (OAuth2).
@@ -27,5 +29,5 @@ def create_token(request: Request, form: Annotated[SignIn, Depends(Form(SignIn))
     """
     user = check_password(form.username, form.password, address_of(request))
     if user is None:
-        raise NotSignedIn("The user name or the password is wrong")
+        raise NotSignedIn(WRONG)
     return token_response(user)

@@ -26,7 +26,7 @@ async def read_health() -> Health:
     return Health(status="healthy")
 
 
-@router.get("/health/ready", responses={503: {"description": "The process cannot serve"}})
+@router.get("/health/ready", responses={503: {"description": "The database does not answer"}})
 async def read_readiness() -> Readiness:
     """Says whether the process can serve.
 

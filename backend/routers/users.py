@@ -49,6 +49,8 @@ from backend.security import (
     token_response,
 )
 
+WRONG = "The current password is wrong"
+
 router = APIRouter(prefix="/api/users", tags=["users"], route_class=StrictJSONRoute)
 
 
@@ -134,7 +136,11 @@ def update_user(
     return row_response(found, UserPublic)
 
 
-@router.put("/{user_id}/password", response_model=Token, responses={403: {}, 429: {}})
+@router.put(
+    "/{user_id}/password",
+    response_model=Token,
+    responses={403: {"description": WRONG}, 429: {}},
+)
 @costly
 def change_password(
     request: Request, user_id: MyOrPathId, change: PasswordChange, user: CurrentUser
@@ -146,7 +152,7 @@ def change_password(
     require_oneself(user_id, user)
     known = check_password(user.username, change.current_password, address_of(request))
     if known is None or known.id != user.id:
-        raise Forbidden("The current password is wrong")
+        raise Forbidden(WRONG)
     password_hash = hash_password(change.new_password)
     with writing() as session:
         found = find_oneself(session, user)
