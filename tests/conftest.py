@@ -132,9 +132,9 @@ def resource(request: pytest.FixtureRequest) -> Resource:
 
 
 @pytest.fixture
-def rows(resource: Resource, client: httpx2.Client) -> Rows:
+def rows(resource: Resource, client: httpx2.Client, database_url: str) -> Rows:
     """The rows of the resource, for a client that may read and create them."""
-    return Rows(resource, resource.sign_in(client))
+    return Rows(resource, resource.sign_in(client, database_url))
 
 
 @pytest.fixture

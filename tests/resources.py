@@ -7,13 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.users import oneself, user_body
+from tests.users import oneself, onlooker, user_body
 
 Row = dict[str, Any]
 Request = tuple[str, str, Any]  # method, path, JSON body
 
 
-def same_client(client: httpx2.Client, *_: Row) -> httpx2.Client:
+def same_client(client: httpx2.Client, *_: object) -> httpx2.Client:
     """Returns the client as it is: whoever asks may do what the contract tests do."""
     return client
 
@@ -46,8 +46,8 @@ class Resource:
     idempotent: bool = True
     bulk: bool = True
     clears: bool = True  # many rows can be deleted at once, those with a value of `choice`
-    # Who may read and create, given a client of nobody; who may change this row.
-    sign_in: Callable[[httpx2.Client], httpx2.Client] = same_client
+    # Who may read and create, given a client of nobody and the database; who may change a row.
+    sign_in: Callable[[httpx2.Client, str], httpx2.Client] = same_client
     owner: Callable[[httpx2.Client, Row], httpx2.Client] = same_client
 
     @property
@@ -110,7 +110,7 @@ RESOURCES = [
         free_text=False,
         idempotent=False,
         bulk=False,
-        sign_in=oneself,
+        sign_in=onlooker,
         owner=oneself,
     ),
 ]

@@ -83,10 +83,10 @@ def test_keys_are_separate(rows: Rows) -> None:
     assert len(ids) == 4
 
 
-def test_key_belongs_to_one_resource(rows: Rows) -> None:
+def test_key_belongs_to_one_resource(rows: Rows, database_url: str) -> None:
     for resource in RESOURCES:
         if resource.idempotent:
-            others = Rows(resource, resource.sign_in(rows.client))
+            others = Rows(resource, resource.sign_in(rows.client, database_url))
             made, again = create_once(others), create_once(others)
             assert (made.status_code, again.status_code) == (201, 201)
             assert again.content == made.content

@@ -1,51 +1,24 @@
-"""Schemathesis asks the running API whatever its OpenAPI document allows, and what it forbids.
-
-This module is also Schemathesis' hooks module: `filter_failure` is called by it.
-"""
+"""Schemathesis asks the running API whatever its OpenAPI document allows, and what it forbids."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
-import schemathesis
-from schemathesis import Case, HookContext, Response
-from schemathesis.core.failures import Failure
-from schemathesis.openapi.checks import RejectedPositiveData
 
 from tests.servers import ROOT, Server
 from tests.users import newcomer
 
 EXAMPLES = 20  # for each operation, besides the fixed cases; the same ones on every run
 TIMEOUT = 90.0  # seconds
-
-# A document can say what each value looks like, but not which values fit each other or
-# what was sent before: a cursor and its sort, a key and the body first sent under it; nor what
-# is a name in every script, and what an address of email.
-RULES_BEYOND_SCHEMAS = {
-    *("cursor_invalid", "idempotency_key_reused"),
-    *("email_invalid", "username_invalid"),
-}
+HOOKS = "tests.schemathesis_hooks"
 
 SIGN_IN = "^/api/(users|auth)"
 # Most random texts are no address and nobody's password, and one request deletes who asks: that
 # most of these are refused is no hint at the document.
 WARNINGS_OF_SIGN_IN = "off"
-
-
-@schemathesis.hook
-def filter_failure(
-    context: HookContext, failure: Failure, case: Case[Any], response: Response
-) -> bool:
-    """Returns whether a failure counts: not where a valid request met a rule on the state."""
-    if not isinstance(failure, RejectedPositiveData):
-        return True
-    if response.status_code == 422:
-        return not {error["type"] for error in response.json()["errors"]} <= RULES_BEYOND_SCHEMAS
-    return response.status_code != 412
 
 
 @pytest.mark.first_on("sqlite")
@@ -72,7 +45,11 @@ def fuzz(server: Server, folder: Path, *options: str) -> None:
             *options,
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": __name__},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
