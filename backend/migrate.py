@@ -49,16 +49,20 @@ def main() -> None:
 
 
 def apply() -> None:
-    """Applies what is pending, and says so."""
+    """Applies what is pending, and says so, or what it waits for."""
     give_up = time.monotonic() + LOCK_PATIENCE
+    said = ""
     while True:
         try:
             for name in migrations.apply_pending():
                 say(f"Applied {name}.")
             return
-        except (AnotherMigrates, exc.OperationalError):
+        except (AnotherMigrates, exc.OperationalError) as error:
             if time.monotonic() > give_up:
                 raise
+            if reason(error) != said:
+                said = reason(error)
+                say(f"Waiting: {said}")
             time.sleep(1)
 
 
@@ -99,6 +103,7 @@ def write(words: str, drafts: list[Draft]) -> list[Path]:
 def say(line: str) -> None:
     """Writes a line to standard output."""
     sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

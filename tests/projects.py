@@ -71,17 +71,26 @@ class Project:
         (self.versions / f"{name}.py").write_text(source)
         return name
 
-    def migrate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs `./run_dev.sh migrate`, without its set-up."""
-        return subprocess.run(
+    def migrating(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts `./run_dev.sh migrate`, without its set-up."""
+        return subprocess.Popen(
             [sys.executable, "-m", "backend.migrate", *arguments],
             cwd=self.root,
             env={**os.environ, "DATABASE_URL": self.database_url, "SECRET_KEY": SECRET_KEY},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=MIGRATE_TIMEOUT,
-            check=False,
         )
+
+    def migrate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `./run_dev.sh migrate`, without its set-up."""
+        with self.migrating(*arguments) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=MIGRATE_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def copy_project(folder: Path, database_url: str) -> Project:

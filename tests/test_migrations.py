@@ -546,15 +546,18 @@ def test_a_release_refuses_a_database_whose_newer_rules_it_may_break(
     assert described(project.database_url) == before
 
 
+LOCKS = {  # statements that take one, and what who waits for it is told
+    "sqlite": (["BEGIN EXCLUSIVE"], "database is locked"),
+    "postgresql": (
+        ["BEGIN", "LOCK TABLE todos IN ACCESS SHARE MODE"],
+        "canceling statement due to lock timeout",
+    ),
+}
+
+
 @pytest.mark.slow
 def test_a_lock_of_another_program_is_waited_for(project: Project, log_path: Path) -> None:
-    lock, refusal = {
-        "sqlite": (["BEGIN EXCLUSIVE"], "database is locked"),
-        "postgresql": (
-            ["BEGIN", "LOCK TABLE todos IN ACCESS SHARE MODE"],
-            "canceling statement due to lock timeout",
-        ),
-    }[project.database_url.partition(":")[0]]
+    lock, refusal = LOCKS[project.database_url.partition(":")[0]]
     project.add_field("note: str | None = None")
     assert project.migrate("add note").returncode == 0
     more = project.add_revision("more", 'op.add_column("todos", sa.Column("more", sa.String()))')
@@ -571,6 +574,20 @@ def test_a_lock_of_another_program_is_waited_for(project: Project, log_path: Pat
         with server.client() as client:
             wait_until(lambda: client.get("/health/ready").status_code == 200)
             assert len(client.get("/api/todos").json()) == 4
+    assert version(project.database_url) == more
+
+
+@pytest.mark.slow
+def test_the_command_says_what_it_waits_for(project: Project) -> None:
+    lock, refusal = LOCKS[project.database_url.partition(":")[0]]
+    assert project.migrate().returncode == 0
+    more = project.add_revision("more", 'op.add_column("todos", sa.Column("more", sa.String()))')
+    with project.migrating() as process:
+        assert process.stdout
+        with holding(project.database_url, *lock):
+            assert process.stdout.readline() == f"Waiting: {refusal}\n"
+        assert process.communicate()[0].startswith(f"Applied {more}.\n")
+    assert process.returncode == 0
     assert version(project.database_url) == more
 
 

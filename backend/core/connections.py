@@ -24,7 +24,16 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
-from sqlalchemy import URL, Connection, Dialect, create_engine, event, exc, func
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    ExceptionContext,
+    create_engine,
+    event,
+    exc,
+    func,
+)
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util.queue import Queue
 from sqlmodel import Session
@@ -44,6 +53,11 @@ LONGEST_BUSY_TIMEOUT = 86_400.0  # seconds; SQLite has no word for "for ever"
 
 BEGIN_ON_SQLITE = "BEGIN IMMEDIATE"
 NOTHING_COMMITTED = "a statement of the transaction had failed, so nothing was committed"
+
+
+# Where the drivers' classes of errors do not tell an outage from a defect.
+WRONG_SQLITE_STATEMENT = "SQLITE_ERROR"
+READ_ONLY_POSTGRES = "25006"
 
 
 class FreeConnections(Queue[ConnectionPoolEntry]):
@@ -110,6 +124,7 @@ class Database:
             event.listen(self.writing_engine, "commit", commit_on_sqlite)
         else:
             event.listen(self.writing_engine, "begin", begin_on_postgres)
+            event.listen(self.engine, "handle_error", give_up_read_only)
 
     def reading(self) -> Session:
         """Returns a session for queries, each of which sees what is committed when it runs.
@@ -261,6 +276,17 @@ def serialize(session: Session, name: str) -> None:
         session.exec(sql_select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
+def is_outage(error: Exception) -> bool:
+    """Returns whether the database is away, hangs, is locked or full; else the defect is ours."""
+    if not isinstance(error, exc.DBAPIError):
+        return isinstance(error, DatabaseNotReady | exc.TimeoutError)
+    if getattr(error.orig, "sqlite_errorname", "") == WRONG_SQLITE_STATEMENT:
+        return False
+    return error.connection_invalidated or isinstance(
+        error, exc.OperationalError | exc.InterfaceError
+    )
+
+
 def reason(error: exc.SQLAlchemyError) -> str:
     """Returns what the driver said, on one line and without any values of a row."""
     said = getattr(error, "orig", error)
@@ -326,6 +352,17 @@ def require_transaction(connected: Connection) -> None:
     driver_connection: Any = connected.connection.driver_connection
     if not driver_connection.in_transaction:
         raise exc.InternalError(None, None, sqlite3.InternalError(NOTHING_COMMITTED))
+
+
+def give_up_read_only(context: ExceptionContext) -> None:
+    """Lets go of a PostgreSQL connection that may only read, as if it were lost.
+
+    Sessions are so after a failover, or while a disk is full, and stay as they began when the
+    server may write again; a new one may then too.
+    """
+    if getattr(context.original_exception, "pgcode", "") == READ_ONLY_POSTGRES:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False  # others may go on reading
 
 
 def begin_on_postgres(connected: Connection) -> None:

@@ -12,7 +12,6 @@ database and the models were never found to agree as they are.
 
 import ast
 import logging
-import sqlite3
 import time
 import traceback
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from backend.core.connections import (
     DatabaseNotReady,
     begin_on_postgres,
     begin_on_sqlite,
+    is_outage,
     reason,
     require_transaction,
     stay_in_transaction_on_sqlite,
@@ -226,7 +226,7 @@ class Migrations:
                 if not upgrade(connection, self.folder, revision):
                     return False
         except Exception as error:  # a revision is anybody's code
-            if isinstance(error, AnotherMigrates) or is_passing(error):
+            if is_outage(error):
                 raise
             self._failed_at = time.monotonic()
             self._failure = (
@@ -400,13 +400,3 @@ def begin_with_short_locks(connection: Connection) -> None:
     """Begins a transaction on PostgreSQL in which no lock is waited for for long."""
     begin_on_postgres(connection)
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
-
-
-def is_passing(error: Exception) -> bool:
-    """Returns whether an error is the database's, now, and not that of what it was asked for."""
-    said = getattr(error, "orig", None)
-    if isinstance(said, sqlite3.Error):
-        return said.sqlite_errorname not in ("SQLITE_ERROR", "SQLITE_READONLY") and not isinstance(
-            said, sqlite3.IntegrityError
-        )
-    return isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)

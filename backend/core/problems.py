@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.core.connections import DatabaseNotReady, reason
+from backend.core.connections import DatabaseNotReady, is_outage, reason
 from backend.core.requests import ANSWERS, CONNECTIONS, route_path
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,6 @@ RETRY_LATER = {"Retry-After": "1"}  # seconds
 # RFC 9110 renamed these two; Python 3.13 was the first to follow.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
-# Where the drivers' classes of errors do not tell an outage from a defect.
-WRONG_SQLITE_STATEMENT = "SQLITE_ERROR"
-READ_ONLY_POSTGRES = "25006"  # as a standby is, after a failover
 NOT_UNIQUE = {"SQLITE_CONSTRAINT_UNIQUE", "23505"}
 
 DETAILS = {
@@ -239,19 +236,6 @@ def find_duplicate(said: Any) -> AlreadyExists | None:
     fields = [column.info.get("folds", column.name) for column in columns]
     (model,) = (each.class_ for each in default_registry.mappers if each.local_table is table)
     return AlreadyExists(model, fields)
-
-
-def is_outage(error: DatabaseNotReady | exc.TimeoutError | exc.DBAPIError) -> bool:
-    """Returns whether the database is away, hangs, is locked or full; else the defect is ours."""
-    if not isinstance(error, exc.DBAPIError):
-        return True
-    if getattr(error.orig, "sqlite_errorname", "") == WRONG_SQLITE_STATEMENT:
-        return False
-    if getattr(error.orig, "pgcode", "") == READ_ONLY_POSTGRES:
-        return True
-    return error.connection_invalidated or isinstance(
-        error, exc.OperationalError | exc.InterfaceError
-    )
 
 
 def add_error_handlers(app: FastAPI) -> None:

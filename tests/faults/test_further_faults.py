@@ -105,24 +105,48 @@ def test_terminated_sessions_lose_no_acknowledged_write(
     assert not ledger.disconnects
 
 
-def test_read_only_postgres_is_503_for_writes(own_postgres_url: str, log_path: Path) -> None:
-    ((name,),) = query(own_postgres_url, "SELECT current_database()")
+@contextmanager
+def read_only(database_url: str) -> Iterator[None]:
+    """Lets new sessions only read, as after a failover or on a full disk, until the block ends."""
+    ((name,),) = query(database_url, "SELECT current_database()")
+    execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    yield
+    execute(
+        database_url,
+        "SET default_transaction_read_only = off",
+        f"ALTER DATABASE {name} RESET default_transaction_read_only",
+    )
+
+
+def test_read_only_postgres_is_503_for_writes_and_recovers(
+    own_postgres_url: str, log_path: Path
+) -> None:
     with serve(own_postgres_url, log_path) as server, server.client() as client:
         client.post("/api/todos", json={"title": "before"})
-        # As after a failover to a standby.
-        execute(own_postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        end_sessions(own_postgres_url)
-        write = client.post("/api/todos", json={"title": "refused"})
-        read = client.get("/api/todos")
-        execute(
-            own_postgres_url,
-            "SET default_transaction_read_only = off",
-            f"ALTER DATABASE {name} RESET default_transaction_read_only",
-        )
-        end_sessions(own_postgres_url)
+        with read_only(own_postgres_url):
+            end_sessions(own_postgres_url)
+            write = client.post("/api/todos", json={"title": "refused"})
+            read = client.get("/api/todos")
+        # The session that read may never write; one more write finds that out.
+        client.post("/api/todos", json={"title": "refused or not"})
         after = client.post("/api/todos", json={"title": "after"})
     report("read-only", write=write.status_code, read=read.status_code, after=after.status_code)
     assert [write.status_code, read.status_code, after.status_code] == [503, 200, 201]
+
+
+def test_read_only_postgres_is_migrated_once_it_can_be(
+    own_postgres_url: str, log_path: Path
+) -> None:
+    with ExitStack() as running:
+        with read_only(own_postgres_url):
+            server = running.enter_context(serve(own_postgres_url, log_path, wait_for="/health"))
+            client = running.enter_context(server.client())
+            refused = client.get("/api/todos")
+        recovery = wait_until(lambda: client.get("/health/ready").status_code == 200, within=10)
+        after = client.post("/api/todos", json={"title": "after"})
+    report("read-only, not migrated", refused=refused.status_code, recovery=recovery)
+    assert [refused.status_code, after.status_code] == [503, 201]
+    assert server.log.count("read-only transaction") == 1
 
 
 @pytest.mark.slow

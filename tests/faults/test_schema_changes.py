@@ -1,9 +1,6 @@
 """Migrations that many processes begin at once, that are killed, and that others work beside."""
 
-import os
 import secrets
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +14,8 @@ import pytest
 from tests.databases import execute, holding, query
 from tests.faults.clients import read_or_write, report
 from tests.helpers import wait_until
-from tests.projects import Project, copy_project, restore
-from tests.servers import SECRET_KEY, serve
+from tests.projects import copy_project, restore
+from tests.servers import serve
 
 pytestmark = pytest.mark.slow
 
@@ -101,17 +98,6 @@ def all_started(log_path: Path) -> bool:
     return log_path.read_text().count("startup complete") >= 4
 
 
-def migrating(project: Project) -> subprocess.Popen[bytes]:
-    """Starts to migrate."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "backend.migrate"],
-        cwd=project.root,
-        env={**os.environ, "DATABASE_URL": project.database_url, "SECRET_KEY": SECRET_KEY},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
 def test_a_kill_leaves_the_old_schema_or_the_new_and_every_row(
     own_database_url: str, tmp_path: Path
 ) -> None:
@@ -135,11 +121,11 @@ def test_a_kill_leaves_the_old_schema_or_the_new_and_every_row(
         )
 
         started = time.monotonic()
-        process = migrating(project)
+        process = project.migrating()
         if turn:  # the first one is left alone, to see how long it takes
             time.sleep(whole * (0.3 + secrets.randbelow(70) / 100))
             process.kill()
-        process.wait(60)
+        process.communicate(timeout=60)
         whole = whole or time.monotonic() - started
 
         [(version,)] = query(own_database_url, VERSION)
@@ -182,11 +168,11 @@ def test_an_index_goes_on_when_its_process_is_killed_and_nobody_disturbs_it(
     is_valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'more_index'::regclass"
     with ExitStack() as stack:
         with holding(own_postgres_url, "BEGIN", "UPDATE todos SET status = 'completed'"):
-            first = stack.enter_context(migrating(project))
+            first = stack.enter_context(project.migrating())
             wait_until(lambda: query(own_postgres_url, under_way))
             first.kill()
             first.wait()
-            second = stack.enter_context(migrating(project))
+            second = stack.enter_context(project.migrating())
             time.sleep(2)  # it sees what PostgreSQL still does for the first one, and waits
             assert second.poll() is None
             assert [tuple(row) for row in query(own_postgres_url, is_valid)] == [(False,)]
