@@ -132,10 +132,12 @@ class Load:
 async def load(port: int, clients: int, seconds: float) -> Load:
     """Sends requests for some seconds, each client one after the other; httpx2 is too slow."""
     result = Load(clients)
+    opening = (asyncio.open_connection("127.0.0.1", port) for _ in range(clients))
+    connections = await asyncio.wait_for(asyncio.gather(*opening), 60)
     started = time.monotonic()
 
     async def run(number: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = connections[number]
         while time.monotonic() < started + seconds:
             sent = time.monotonic()
             body = json.dumps({"title": f"todo {number}"}).encode()
