@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from tests.benchmark.contest import BEFORE, US, Contestant, contest
-from tests.benchmark.listeners import listening
 from tests.benchmark.load import Load, Measure, cpu_seconds, run_wrk
 from tests.databases import create_postgres_database
+from tests.listeners import listening
 from tests.servers import Server, serve
 
 MANY = 1000  # connections

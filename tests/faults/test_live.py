@@ -26,6 +26,7 @@ from tests.faults.postgres import crash, end_sessions, frozen, socket_path, star
 from tests.faults.proxy import Proxy
 from tests.followers import Follower, Reader, following, live_url, wait_until_agreed
 from tests.helpers import create, wait_until
+from tests.listeners import listening
 from tests.servers import Server, serve
 
 LISTENING = "FROM pg_stat_activity WHERE application_name = 'live of the API'"
@@ -236,22 +237,24 @@ def test_clients_that_never_read_hold_up_nobody(two: tuple[Server, Server]) -> N
     one, other = two
     with ExitStack() as stack:
         readers = [stack.enter_context(Reader(each.base_url)) for each in (one, other) * 5]
-        wait_until(lambda: connections(one) >= 5)
+        crowd = stack.enter_context(listening(one.base_url, 890))
+        wait_until(lambda: connections(one) >= 895)
         before = memory(one)
         stalled = [stack.enter_context(raw_follower(one, buffer=2048)) for _ in range(100)]
         talker = stack.enter_context(following(one.base_url))
         client = stack.enter_context(one.client())
-        written = 0
+        written: list[int] = []
         give_up = time.monotonic() + 45
         while time.monotonic() < give_up:
-            create(client, f"todo {written}")
-            written += 1
+            written.append(create(client, f"todo {len(written)}")["id"])
             with suppress(ConnectionClosed):
                 talker.send({"type": "message", "content": "x" * 990})
             time.sleep(0.1)
-        agree("100 that never read", readers, one, written=written)
+        agree("100 that never read, 900 that do", readers, one, written=len(written))
+        wait_until(lambda: all(crowd.heard.get(each) == 890 for each in written))
+        assert not crowd.lost
         # They were given up after they had taken nothing for 30 seconds.
-        wait_until(lambda: connections(one) < 50)
+        wait_until(lambda: connections(one) < 950)
         after = memory(one)
         report("100 that never read", megabytes_before=round(before), megabytes_after=round(after))
         assert after - before < 30
