@@ -277,8 +277,12 @@ def main() -> None:
     parser.add_argument("--postgres", help="the URL of a server to use, instead of pip's")
     parser.add_argument("--before", type=Path, help="another checkout, to take part")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("The benchmark needs wrk: install it first, on Debian with apt install wrk")
+    names = options.names or list(measurements)
+    if unknown := set(names) - {*measurements, *others}:
+        parser.error(f"there is no {' or '.join(sorted(unknown))}")
+    for tool in sorted({"valgrind" if name in others else "wrk" for name in names}):
+        if shutil.which(tool) is None:
+            sys.exit(f"The benchmark needs {tool}: install it, on Debian with apt install {tool}")
     packages = ("fastapi", "sqlmodel", "sqlalchemy", "uvicorn", "psycopg2-binary")
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}"
@@ -288,7 +292,7 @@ def main() -> None:
         server_url = options.postgres or stack.enter_context(run_postgres()).get_uri()
         ((release,),) = query(server_url, "SHOW server_version")
         print(f"PostgreSQL {release}, one server process each, all on one machine")
-        for name in options.names or measurements:
+        for name in names:
             (measurements | others)[name](server_url, options)
 
 
