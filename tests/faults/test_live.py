@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -51,9 +51,16 @@ def either_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def two(either_url: str, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     """Two processes that serve one database."""
+    with serve_two(either_url, tmp_path) as servers:
+        yield servers
+
+
+@contextmanager
+def serve_two(database_url: str, folder: Path) -> Iterator[tuple[Server, Server]]:
+    """Runs two processes that serve one database, until the block ends."""
     with (
-        serve(either_url, tmp_path / "one.log", app=None) as one,
-        serve(either_url, tmp_path / "two.log", app=None) as two,
+        serve(database_url, folder / "one.log", app=None) as one,
+        serve(database_url, folder / "two.log", app=None) as two,
     ):
         yield one, two
 
@@ -94,8 +101,7 @@ def agree(row: str, readers: list[Reader], server: Server, **figures: object) ->
 def test_database_crashes_under_writers(fragile_postgres: PostgresServer, tmp_path: Path) -> None:
     url = create_postgres_database(fragile_postgres.get_uri())
     with (
-        serve(url, tmp_path / "one.log") as one,
-        serve(url, tmp_path / "two.log") as two,
+        serve_two(url, tmp_path) as (one, two),
         Reader(one.base_url) as here,
         Reader(two.base_url) as there,
     ):
@@ -115,8 +121,7 @@ def test_database_is_frozen_for_12_seconds(
 ) -> None:
     url = create_postgres_database(fragile_postgres.get_uri())
     with (
-        serve(url, tmp_path / "one.log") as one,
-        serve(url, tmp_path / "two.log") as two,
+        serve_two(url, tmp_path) as (one, two),
         Reader(one.base_url) as here,
         Reader(two.base_url) as there,
     ):
@@ -132,8 +137,7 @@ def test_listening_connection_is_terminated_fifty_times(
     own_postgres_url: str, tmp_path: Path
 ) -> None:
     with (
-        serve(own_postgres_url, tmp_path / "one.log") as one,
-        serve(own_postgres_url, tmp_path / "two.log") as two,
+        serve_two(own_postgres_url, tmp_path) as (one, two),
         Reader(one.base_url) as here,
         Reader(two.base_url) as there,
     ):
@@ -215,8 +219,7 @@ def test_worker_that_stands_still_is_caught_up_with(
     postgres: PostgresServer, own_postgres_url: str, tmp_path: Path
 ) -> None:
     with (
-        serve(own_postgres_url, tmp_path / "one.log") as one,
-        serve(own_postgres_url, tmp_path / "two.log") as two,
+        serve_two(own_postgres_url, tmp_path) as (one, two),
         Reader(one.base_url) as here,
         Reader(two.base_url) as there,
         two.client() as client,
