@@ -61,7 +61,7 @@ def end_sessions(database_url: str, which: str = OTHER_SESSIONS) -> int:
     """Ends other sessions on a database; returns how many, once they are gone.
 
     Without waiting, a session may take one more statement, and die in it.
-    https://www.postgresql.org/docs/16/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
+    https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL
     """
     milliseconds = 5_000
     ended = query(database_url, f"SELECT pg_terminate_backend(pid, {milliseconds}) {which}")
