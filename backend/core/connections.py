@@ -54,7 +54,6 @@ LONGEST_BUSY_TIMEOUT = 86_400.0  # seconds; SQLite has no word for "for ever"
 BEGIN_ON_SQLITE = "BEGIN IMMEDIATE"
 NOTHING_COMMITTED = "a statement of the transaction had failed, so nothing was committed"
 
-
 # Where the drivers' classes of errors do not tell an outage from a defect.
 WRONG_SQLITE_STATEMENT = "SQLITE_ERROR"
 READ_ONLY_POSTGRES = "25006"
