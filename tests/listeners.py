@@ -25,6 +25,7 @@ class Crowd:
         self.welcomed = 0
         self.lost = 0
         self.messages = 0
+        self.told_to_read_all = 0
         # By id: how many have heard that it changed, and when the last one did.
         self.heard: dict[int, int] = {}
         self.last: dict[int, float] = {}
@@ -37,6 +38,7 @@ class Crowd:
             self.welcomed += 1
         elif message["type"] == "changed":
             moment = time.perf_counter()
+            self.told_to_read_all += message["ids"] is None
             for row_id in message["ids"] or ():
                 self.heard[row_id] = self.heard.get(row_id, 0) + 1
                 self.last[row_id] = moment
