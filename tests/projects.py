@@ -5,8 +5,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -74,23 +76,25 @@ class Project:
     def migrating(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts `./run_dev.sh migrate`, without its set-up."""
         return subprocess.Popen(
-            [sys.executable, "-m", "backend.migrate", *arguments],
-            cwd=self.root,
-            env={**os.environ, "DATABASE_URL": self.database_url, "SECRET_KEY": SECRET_KEY},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            **self._migration(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def migrate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs `./run_dev.sh migrate`, without its set-up."""
-        with self.migrating(*arguments) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=MIGRATE_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        return subprocess.run(
+            **self._migration(arguments),
+            capture_output=True,
+            text=True,
+            timeout=MIGRATE_TIMEOUT,
+            check=False,
+        )
+
+    def _migration(self, arguments: Sequence[str]) -> dict[str, Any]:
+        return {
+            "args": [sys.executable, "-m", "backend.migrate", *arguments],
+            "cwd": self.root,
+            "env": {**os.environ, "DATABASE_URL": self.database_url, "SECRET_KEY": SECRET_KEY},
+        }
 
 
 def copy_project(folder: Path, database_url: str) -> Project:

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from tests.resources import Resource, Row, Rows, having
+from tests.users import newcomer, register, try_to_sign_in
 
 METHODS = ["get", "post", "put", "patch", "delete"]
 
@@ -432,6 +433,26 @@ def test_every_documented_status_of_a_resource_is_given(
                 continue
             rows.change(row, "DELETE")
     assert asked > 4 * len(routes_of(rows.resource))
+
+
+def test_refusals_of_users_are_answered_as_documented(
+    client: httpx2.Client, by_route: dict[tuple[str, str], Operation]
+) -> None:
+    bob, ada = register(client, "bob"), newcomer(client, "ada")
+    one, other = "/api/users/{user_id}", f"/api/users/{bob['id']}"
+    change = {"current_password": "wrong", "new_password": "a better one, by far"}
+    answers = [
+        ("put", one, ada.put(other, json={})),
+        ("patch", one, ada.patch(other, json={})),
+        ("delete", one, ada.delete(other)),
+        ("put", f"{one}/password", ada.put("/api/users/me/password", json=change)),
+        ("post", "/api/auth/token", try_to_sign_in(client, "ada", "wrong")),
+        ("post", "/api/auth/token", client.post("/api/auth/token", json={})),
+    ]
+    assert [response.status_code for *_, response in answers] == [403, 403, 403, 403, 401, 415]
+    for method, path, response in answers:
+        described = by_route[method, path].described["responses"][str(response.status_code)]
+        assert described["content"]["application/problem+json"]["example"] == response.json()
 
 
 def test_what_takes_nothing_answers_as_documented(

@@ -45,11 +45,7 @@ def fuzz(server: Server, folder: Path, *options: str) -> None:
             *options,
         ],
         cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": HOOKS},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

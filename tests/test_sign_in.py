@@ -14,16 +14,7 @@ import pytest
 from tests.databases import execute, query
 from tests.helpers import assert_problem, at_once
 from tests.servers import SECRET_KEY, Server, serve
-from tests.users import (
-    PASSWORD,
-    bearer,
-    claims,
-    forge,
-    newcomer,
-    register,
-    sign_in,
-    try_to_sign_in,
-)
+from tests.users import PASSWORD, bearer, claims, forge, newcomer, register, sign_in, try_to_sign_in
 
 FORM = "application/x-www-form-urlencoded"
 URL = "/api/auth/token"

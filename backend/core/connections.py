@@ -24,16 +24,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection, cursor
-from sqlalchemy import (
-    URL,
-    Connection,
-    Dialect,
-    ExceptionContext,
-    create_engine,
-    event,
-    exc,
-    func,
-)
+from sqlalchemy import URL, Connection, Dialect, ExceptionContext, create_engine, event, exc, func
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from sqlalchemy.util.queue import Queue
 from sqlmodel import Session

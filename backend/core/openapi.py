@@ -25,7 +25,7 @@ MEANINGS = {str(status): detail for status, detail in DETAILS.items()} | {
     "401": "The token does not hold; sign in again",
     "403": "This is not yours to change",
     "404": "{noun} not found",
-    "409": "There is such a {noun} already",
+    "409": "{noun} already exists",
     "412": "The {noun} has changed since you read it",
     "422": "Something in the path, query, headers or body is invalid",
     "429": "Too many tries; try again in 60 seconds",

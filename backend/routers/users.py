@@ -9,7 +9,7 @@ DELETE  /api/users/{user_id}           delete_user
 PUT     /api/users/{user_id}/password  change_password
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import ColumnElement, or_
@@ -49,7 +49,9 @@ from backend.security import (
     token_response,
 )
 
+ANOTHER = "This is another user, who alone can change this"
 WRONG = "The current password is wrong"
+FOR_ONESELF: dict[int | str, dict[str, Any]] = {403: {"description": ANOTHER}}
 
 router = APIRouter(prefix="/api/users", tags=["users"], route_class=StrictJSONRoute)
 
@@ -71,7 +73,7 @@ def require_oneself(user_id: int | None, user: SignedIn) -> None:
     if user_id not in (None, user.id):
         with reading() as session:
             find(session, User, user_id)
-        raise Forbidden("This is another user, who alone can change this")
+        raise Forbidden(ANOTHER)
 
 
 def find_oneself(session: Session, user: SignedIn, if_match: list[str] | None = None) -> User:
@@ -116,9 +118,9 @@ def read_user(
 
 
 @router.patch(
-    "/{user_id}", name="patch_user", response_model=UserPublic, responses={403: {}, 409: {}}
+    "/{user_id}", name="patch_user", response_model=UserPublic, responses=FOR_ONESELF | {409: {}}
 )
-@router.put("/{user_id}", response_model=UserPublic, responses={403: {}, 409: {}})
+@router.put("/{user_id}", response_model=UserPublic, responses=FOR_ONESELF | {409: {}})
 def update_user(
     user_id: MyOrPathId, changes: UserUpdate, user: CurrentUser, if_match: IfMatch = None
 ) -> Response:
@@ -161,7 +163,7 @@ def change_password(
     return token_response(found)
 
 
-@router.delete("/{user_id}", status_code=204, response_class=Response, responses={403: {}})
+@router.delete("/{user_id}", status_code=204, response_class=Response, responses=FOR_ONESELF)
 def delete_user(user_id: MyOrPathId, user: CurrentUser, if_match: IfMatch = None) -> None:
     """Deletes oneself, and all one's todos; with `If-Match`, only if one has not changed (412)."""
     require_oneself(user_id, user)

